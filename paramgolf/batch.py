@@ -1,0 +1,49 @@
+"""The small value that carries tokens from the loaders to the model.
+
+Shapes: B rows, T tokens a row, S document segments.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+BOS = 1
+"""Every tokenizer of the challenge opens a document with this id (data catalogue D1)."""
+
+
+class Batch(NamedTuple):
+    """Token ids and what follows each of them."""
+
+    ids: Tensor
+    """(B, T) integer token ids."""
+    targets: Tensor
+    """(B, T) integer ids, `targets[b, t]` being the token after `ids[b, t]`."""
+    cu_seqlens: Tensor | None = None
+    """(S + 1,) int32 offsets of segments that attention may not cross; needs B = 1. Padded at the
+    end with T, so that the shape is one of few. None: attention sees the whole row."""
+    max_seqlen: int = 0
+    """Upper bound on the length of a segment; only read beside `cu_seqlens`."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on `device`, ids as int64."""
+        cu_seqlens = None if self.cu_seqlens is None else self.cu_seqlens.to(device, non_blocking=True)
+        return Batch(
+            self.ids.to(device, non_blocking=True).long(),
+            self.targets.to(device, non_blocking=True).long(),
+            cu_seqlens,
+            self.max_seqlen,
+        )
+
+    def continues(self) -> Tensor:
+        """(B, T) bool: the token has a predecessor in its row and in its own document."""
+        inside = self.ids != BOS
+        inside[:, 0] = False
+        return inside
+
+    def segments(self) -> Tensor:
+        """(B, T) int64: which segment each token lies in; all zero without `cu_seqlens`."""
+        if self.cu_seqlens is None:
+            return torch.zeros_like(self.ids)
+        place = torch.arange(self.ids.shape[1], device=self.ids.device, dtype=torch.int32)
+        return (torch.searchsorted(self.cu_seqlens, place, right=True) - 1).expand_as(self.ids)

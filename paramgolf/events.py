@@ -1,0 +1,55 @@
+"""The one stream of events a run emits: JSON lines, append-only, safe against being killed."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+Listener = Callable[[Event], None]
+
+
+class Events:
+    """Appends events to a file and hands them to listeners (progress bar, `train.log`).
+
+    Each event is one line with at least `time` (Unix seconds) and `event` (its kind).
+    """
+
+    def __init__(self, path: Path | None = None, listeners: tuple[Listener, ...] = ()) -> None:
+        self.path = path
+        self.listeners = listeners
+        if path is not None:
+            end_last_line(path)
+
+    def emit(self, event: str, **values: Any) -> None:
+        """Record an event. Written in one `write`, so that a reader never sees half a line of ours."""
+        record: Event = {"time": round(time.time(), 3), "event": event, **values}
+        if self.path is not None:
+            with self.path.open("ab") as file:
+                file.write(json.dumps(record, allow_nan=True).encode() + b"\n")
+        for listener in self.listeners:
+            listener(record)
+
+
+def end_last_line(path: Path) -> None:
+    """Close a line that a killed process left open, so that the next event starts its own."""
+    with suppress(FileNotFoundError), path.open("rb+") as file:
+        file.seek(0, os.SEEK_END)
+        if file.tell() == 0:
+            return
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            file.write(b"\n")
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """The events in `path`, skipping lines that were cut when a run was killed."""
+    with path.open("rb") as file:
+        for line in file:
+            with suppress(ValueError):
+                record = json.loads(line)
+                if isinstance(record, dict):
+                    yield record

@@ -1,0 +1,118 @@
+"""Modules that say, where a parameter is made, what it is for and how it starts."""
+
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Init = Callable[[Tensor], object]
+"""Fills a tensor in place."""
+
+
+class Role(Enum):
+    """What a parameter is for. The optimizer and the quantizer ask only this, never a name."""
+
+    EMBED = "embed"
+    """Token embedding, tied or not."""
+    HEAD = "head"
+    """Untied output projection."""
+    ATTENTION = "attention"
+    """Query, key, value and output projections."""
+    MLP = "mlp"
+    """Feed-forward projections."""
+    TABLE = "table"
+    """Side embeddings: bigram hash, value embedding."""
+    PROJECTION = "projection"
+    """Small matrices beside the blocks."""
+    GATE = "gate"
+    """Small matrices that drive gates."""
+    SCALE = "scale"
+    """Vectors and scalars: gains, mixes, lambdas."""
+
+
+class Spec(NamedTuple):
+    """The declaration of one parameter."""
+
+    role: Role
+    init: Init
+
+
+class Part(nn.Module):
+    """A module whose parameters carry a role and an initializer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.specs: dict[str, Spec] = {}
+
+    def param(self, name: str, *shape: int, role: Role, init: Init) -> None:
+        """Declare the parameter `name` of `shape` (fp32); its value is set by `reset`."""
+        self.specs[name] = Spec(role, init)
+        self.register_parameter(name, nn.Parameter(torch.empty(shape)))
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Initialize every parameter below this part, in order of declaration."""
+        for module in self.modules():
+            if isinstance(module, Part):
+                for name, spec in module.specs.items():
+                    spec.init(getattr(module, name))
+
+    def at(self, progress: float) -> None:
+        """Told the share of training done before each step; techniques that switch override it."""
+
+
+class Declared(NamedTuple):
+    """One parameter of a model with its role."""
+
+    name: str
+    parameter: nn.Parameter
+    role: Role
+
+
+def declared(model: nn.Module) -> Iterator[Declared]:
+    """Every parameter of `model` once, in order of declaration.
+
+    Raises `TypeError` naming the first one that declares no role.
+    """
+    for prefix, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not isinstance(module, Part) or name not in module.specs:
+                raise TypeError(f"parameter {prefix}.{name} declares no role")
+            yield Declared(f"{prefix}.{name}".lstrip("."), parameter, module.specs[name].role)
+
+
+class Linear(Part):
+    """A projection without bias, weight (out, in), kept in fp32 and used in the input's dtype.
+
+    `delta`, when set, is added to the output: adapters (LoRA, test-time training) hang there.
+    """
+
+    weight: nn.Parameter
+
+    def __init__(self, fan_in: int, fan_out: int, *, role: Role, init: Init) -> None:
+        super().__init__()
+        self.param("weight", fan_out, fan_in, role=role, init=init)
+        self.delta: nn.Module | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        y = F.linear(x, self.weight.to(x.dtype))
+        return y if self.delta is None else y + self.delta(x)
+
+
+def constant(value: float) -> Init:
+    """Initializer: every element `value`."""
+    return lambda tensor: nn.init.constant_(tensor, value)
+
+
+def normal(std: float) -> Init:
+    """Initializer: independent Gaussians of standard deviation `std`."""
+    return lambda tensor: nn.init.normal_(tensor, std=std)
+
+
+def kaiming(tensor: Tensor) -> Tensor:
+    """Initializer of `nn.Linear`: uniform on ±1/sqrt(fan_in)."""
+    return nn.init.kaiming_uniform_(tensor, a=5**0.5)
