@@ -6,6 +6,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 import tomli_w
@@ -97,8 +98,8 @@ def filler(name: str, slot: str) -> Any:
 
 
 def fits(fills: str, slot: str) -> bool:
-    """Whether a technique for `fills` may go into `slot`; `quant.*` fits every slot of that stage."""
-    return fills == slot or (fills.endswith(".*") and slot.startswith(fills[:-1]))
+    """Whether a technique for `fills`, a path or a pattern as `quant.*`, may go into `slot`."""
+    return fnmatchcase(slot, fills)
 
 
 def without_none(kind: Any) -> tuple[Any, bool]:

@@ -14,7 +14,7 @@ class Entry(NamedTuple):
     name: str
     config: type
     fills: str
-    """Dotted path of the field of `Run` that takes it, as `model.on_heads`."""
+    """Dotted path of the field of `Run` that takes it, as `model.on_heads`, or a pattern as `quant.*`."""
     source: str
     """Paper or pull request, as `arXiv 2603.09078; PR #265`."""
     effect: str

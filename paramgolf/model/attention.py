@@ -1,0 +1,217 @@
+"""Causal attention behind one function: FlashAttention-3, SDPA, varlen, FlexAttention or plain mathematics.
+
+A backend is planned once a forward pass (`plan`) and used by every layer (`attend`), so that masks are built once.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from paramgolf.batch import Batch
+from paramgolf.errors import UsageError
+
+Backend = Literal["auto", "fa3", "cudnn", "flash", "varlen", "flex", "sdpa", "plain"]
+"""`auto` takes the fastest present for the device and the batch."""
+
+
+class AttentionPlan(NamedTuple):
+    """How this forward pass attends."""
+
+    backend: str
+    batch: Batch
+    mask: Any = None
+    """Dense (1, 1, T, T) bool for `sdpa` and `plain`, a BlockMask for `flex`, else None."""
+
+
+@cache
+def flash3() -> Any:
+    """The FlashAttention-3 module when it is installed, else None."""
+    if find_spec("flash_attn_interface") is None:
+        return None
+    import flash_attn_interface
+
+    return flash_attn_interface
+
+
+@cache
+def present(device: str) -> tuple[str, ...]:
+    """Backends that run on `device` ("cpu", "cuda", "mps")."""
+    found = ["plain", "sdpa"]
+    if device == "mps":
+        return tuple(found)
+    found.append("flex")
+    if device == "cuda":
+        major, _ = torch.cuda.get_device_capability()
+        found += ["flash"] if major >= 8 else []
+        found += ["cudnn"] if major >= 9 and torch.backends.cudnn.is_available() else []
+        found += ["varlen"] if major >= 8 and find_spec("torch.nn.attention.varlen") is not None else []
+        found += ["fa3"] if major == 9 and flash3() is not None else []
+    return tuple(found)
+
+
+def choose(backend: str, device: str, *, packed: bool) -> str:
+    """The backend that will run. Raises `UsageError` when the one asked for cannot.
+
+    Preference as measured on one H100 (docs/SPEED.md): FA3, then cuDNN for whole rows and
+    FlexAttention for packed documents, whose block mask skips what a document does not see.
+    """
+    able = [name for name in present(device) if takes(name, packed=packed)]
+    if backend == "auto":
+        return next(name for name in preferred(device, packed=packed) if name in able)
+    if backend not in able:
+        kind = "packed documents" if packed else "whole rows"
+        raise UsageError(f"attention backend {backend!r} cannot do {kind} on {device}", evidence=f"able: {able}")
+    return backend
+
+
+def preferred(device: str, *, packed: bool) -> tuple[str, ...]:
+    """Backends from fastest to slowest."""
+    if device != "cuda":
+        return ("sdpa",)
+    return ("fa3", "flex", "varlen", "sdpa") if packed else ("fa3", "cudnn", "flash", "sdpa")
+
+
+def takes(backend: str, *, packed: bool) -> bool:
+    """Whether a backend can confine attention to documents (`packed`) or needs them (`varlen`)."""
+    return backend not in ("cudnn", "flash") if packed else backend != "varlen"
+
+
+def plan(backend: str, batch: Batch) -> AttentionPlan:
+    """Choose the backend for `batch` and build its mask once."""
+    device = batch.ids.device.type
+    chosen = choose(backend, device, packed=batch.cu_seqlens is not None)
+    if chosen == "flex":
+        return AttentionPlan(chosen, batch, block_mask(batch))
+    if chosen in ("sdpa", "plain") and batch.cu_seqlens is not None:
+        return AttentionPlan(chosen, batch, dense_mask(batch.segments()))
+    return AttentionPlan(chosen, batch)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
+    """Causal softmax attention, scale 1/sqrt(E): q (B, T, H, E), k and v (B, T, K, E) -> (B, T, H, E)."""
+    return KERNELS[how.backend](q, k, v, how)
+
+
+def dense_mask(segments: Tensor) -> Tensor:
+    """(B, T) segment numbers -> (B, 1, T, T) bool, true where a query may look."""
+    length = segments.shape[1]
+    past = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
+    return (past & (segments[:, :, None] == segments[:, None, :]))[:, None]
+
+
+def block_mask(batch: Batch) -> Any:
+    """The FlexAttention mask: causal, and inside the segment when the batch has segments."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    rows, length = batch.ids.shape
+    if batch.cu_seqlens is None:
+
+        def causal(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return i >= j
+
+        return create_block_mask(causal, None, None, length, length, device=batch.ids.device.type)
+    segments = batch.segments()
+
+    def inside(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        return (i >= j) & (segments[b, i] == segments[b, j])
+
+    return create_block_mask(inside, rows, None, length, length, device=batch.ids.device.type)
+
+
+def plain_attention(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
+    """The definition, in fp32: what every other backend is tested against."""
+    mask = dense_mask(torch.zeros_like(how.batch.ids)) if how.mask is None else how.mask
+    groups = q.shape[2] // k.shape[2]
+    k, v = (x.repeat_interleave(groups, dim=2).transpose(1, 2).float() for x in (k, v))
+    scores = q.transpose(1, 2).float() @ k.mT / q.shape[-1] ** 0.5
+    weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
+    return (weights @ v).transpose(1, 2).to(q.dtype)
+
+
+def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
+    """`scaled_dot_product_attention`, the kernel left to torch."""
+    y = F.scaled_dot_product_attention(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        attn_mask=how.mask,
+        is_causal=how.mask is None,
+        enable_gqa=q.shape[2] != k.shape[2],
+    )
+    return y.transpose(1, 2)
+
+
+def cudnn_attention(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
+    """SDPA pinned to cuDNN."""
+    with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
+        return sdpa_attention(q, k, v, how)
+
+
+def flash_attention(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
+    """SDPA pinned to FlashAttention-2."""
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        return sdpa_attention(q, k, v, how)
+
+
+def flex_core(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
+    """FlexAttention with the planned block mask."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    y: Any = flex_attention(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        block_mask=how.mask,
+        enable_gqa=q.shape[2] != k.shape[2],
+    )
+    return y.transpose(1, 2)
+
+
+def varlen_attention(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
+    """torch's own variable-length attention (FlashAttention-2 underneath)."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    groups = q.shape[2] // k.shape[2]
+    k, v = (x[0].repeat_interleave(groups, dim=1) for x in (k, v))
+    edges: Any = how.batch.cu_seqlens
+    longest = how.batch.max_seqlen
+    y: Any = varlen_attn(q[0], k, v, edges, edges, longest, longest, **causal_argument())
+    return y[None]
+
+
+@cache
+def causal_argument() -> dict[str, Any]:
+    """`varlen_attn` names causality differently from torch 2.11 on."""
+    import inspect
+
+    from torch.nn.attention.varlen import varlen_attn
+
+    return (
+        {"window_size": (-1, 0)} if "window_size" in inspect.signature(varlen_attn).parameters else {"is_causal": True}
+    )
+
+
+def fa3_attention(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
+    """FlashAttention-3 of Dao-AILab, Hopper only."""
+    edges, longest = how.batch.cu_seqlens, how.batch.max_seqlen
+    if edges is None:
+        return flash3().flash_attn_func(q, k, v, causal=True)
+    y = flash3().flash_attn_varlen_func(q[0], k[0], v[0], edges, edges, longest, longest, causal=True)
+    return y[None]
+
+
+KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, AttentionPlan], Tensor]] = {
+    "fa3": fa3_attention,
+    "cudnn": cudnn_attention,
+    "flash": flash_attention,
+    "varlen": varlen_attention,
+    "flex": flex_core,
+    "sdpa": sdpa_attention,
+    "plain": plain_attention,
+}

@@ -1,0 +1,85 @@
+"""What a model is made of: sizes and slots."""
+
+from dataclasses import dataclass
+
+from paramgolf.model.attention import Backend
+from paramgolf.model.embedding import TiedEmbedding
+from paramgolf.model.mlp import GELU, FeedForward
+from paramgolf.model.slots import (
+    Activation,
+    AttentionCore,
+    DenseLinear,
+    Dims,
+    Embedding,
+    KaimingInit,
+    LinearMaker,
+    LogitMap,
+    MatrixInit,
+    MeanNats,
+    MLPBuilder,
+    Objective,
+    OnBranch,
+    OneLane,
+    OnEmbed,
+    OnStep,
+    Order,
+    Parameters,
+    PerLayer,
+    SoftmaxAttention,
+    Straight,
+    Stream,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPTConfig:
+    """The model. The default is a plain pre-norm transformer; techniques fill its slots."""
+
+    vocab: int = 1024
+    dim: int = 512
+    layers: int = 9
+    heads: int = 8
+    kv_heads: int = 4
+    """Key/value heads, each shared by heads / kv_heads queries (GQA)."""
+    context: int = 1024
+    """Longest row the model will be given, tokens."""
+    backend: Backend = "auto"
+    """Attention kernel; `auto` takes the fastest present."""
+    embedding: Embedding = TiedEmbedding()
+    on_embed: tuple[OnEmbed, ...] = ()
+    """On the raw embedding."""
+    on_input: tuple[OnEmbed, ...] = ()
+    """On the normalized embedding."""
+    on_read: tuple[PerLayer, ...] = ()
+    on_norm: tuple[PerLayer, ...] = ()
+    on_qk: tuple[PerLayer, ...] = ()
+    on_value: tuple[PerLayer, ...] = ()
+    attention: AttentionCore = SoftmaxAttention()
+    on_heads: tuple[PerLayer, ...] = ()
+    mlp: MLPBuilder = FeedForward()
+    activation: Activation = GELU()
+    on_branch: tuple[OnBranch, ...] = ()
+    on_step: tuple[OnStep, ...] = ()
+    stream: Stream = OneLane()
+    order: Order = Straight()
+    linear: LinearMaker = DenseLinear()
+    init: MatrixInit = KaimingInit()
+    """Of projections that read the residual."""
+    init_out: MatrixInit = KaimingInit()
+    """Of projections that write the residual."""
+    softcap: LogitMap | None = None
+    objective: Objective = MeanNats()
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads or self.heads % self.kv_heads:
+            raise ValueError(f"{self.dim} channels, {self.heads} heads, {self.kv_heads} kv heads do not divide")
+
+    @property
+    def dims(self) -> Dims:
+        """The sizes techniques may depend on."""
+        return Dims(self.vocab, self.dim, self.layers, self.heads, self.kv_heads, self.context)
+
+    @property
+    def parameters(self) -> Parameters:
+        """What the blocks' matrices are made from."""
+        return Parameters(self.linear, self.init, self.init_out, self.activation)

@@ -1,0 +1,92 @@
+"""The decoder: embed, run the layers in the given order, project to logits.
+
+There is one forward pass: training, calibration, scoring and test-time training all run it.
+"""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from paramgolf.batch import Batch
+from paramgolf.model.attention import plan
+from paramgolf.model.block import Block, rms_norm
+from paramgolf.model.config import GPTConfig
+from paramgolf.model.slots import EmbeddingModule, Pass
+from paramgolf.parts import Part
+
+
+class GPT(Part):
+    """A model of `config`. Call `reset` for initial weights; parameters are fp32."""
+
+    embedding: EmbeddingModule
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.compute = torch.float32
+        """dtype of the residual and of matrix products; the trainer sets bf16 on a GPU."""
+        self.order = tuple(config.order(config.layers, 0.0))
+        dims = config.dims
+        self.add_module("embedding", cast(nn.Module, config.embedding.build(dims)))
+        self.on_embed = nn.ModuleList(module for f in config.on_embed if (module := f.build(dims)) is not None)
+        self.on_input = nn.ModuleList(module for f in config.on_input if (module := f.build(dims)) is not None)
+        self.on_step = nn.ModuleList(filler.build(dims) for filler in config.on_step)
+        self.stream = config.stream.build(dims)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Initial weights, from torch's global generator."""
+        super().reset()
+
+    def at(self, progress: float) -> None:
+        """Tell every part how much of training (0..1) is done. A change of order compiles a new graph."""
+        self.order = tuple(self.config.order(self.config.layers, progress))
+        for module in self.modules():
+            if isinstance(module, Part) and module is not self:
+                module.at(progress)
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """(B, T, D): the normalized residual that the head reads."""
+        x = self.embedding.embed(batch.ids).to(self.compute)
+        now = Pass(batch, plan(self.config.backend, batch), x)
+        for part in self.on_embed:
+            x = part(x, now)
+        x = rms_norm(x)
+        for part in self.on_input:
+            x = part(x, now)
+        now.x0 = x
+        lanes: tuple[Tensor, ...] = (x,)
+        memories: list[list[Tensor]] = [[] for _ in self.on_step]
+        for place, layer in enumerate(self.order):
+            lanes = self.stream.enter(layer, lanes)
+            for part, memory in zip(self.on_step, memories, strict=True):
+                lanes = self.stream.receive(lanes, lambda x: part(x, place, len(self.order), memory))  # noqa: B023
+            lanes = self.stream.step(layer, cast(Block, self.blocks[layer]).sublayers(now), lanes)
+        return rms_norm(self.stream.finish(lanes))
+
+    def logits(self, x: Tensor) -> Tensor:
+        """(B, T, D) of `hidden` -> (B, T, V) fp32 logits, capped."""
+        weight = self.embedding.head_weight()
+        logits = F.linear(self.embedding.before_head(x), weight.to(x.dtype)).float()
+        return logits if self.config.softcap is None else self.config.softcap(logits)
+
+    def nats(self, x: Tensor, targets: Tensor) -> Tensor:
+        """(B, T, D) of `hidden` and (B, T) targets -> (B, T) fp32 cost of each target in nats."""
+        costs = F.cross_entropy(self.logits(x).flatten(0, 1), targets.flatten(), reduction="none")
+        return costs.view(targets.shape)
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The cost of every target, (B, T) fp32 nats."""
+        return self.nats(self.hidden(batch), batch.targets)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """What training minimizes, a scalar."""
+        return self.config.objective(self.hidden(batch), self, batch)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """How many weights `model` has, shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())

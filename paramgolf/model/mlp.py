@@ -1,0 +1,46 @@
+"""The feed-forward half of a block."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from paramgolf.model.slots import Activation, Dims, Parameters
+from paramgolf.parts import Part, Role
+from paramgolf.registry import technique
+
+
+@technique("gelu", fills="model.activation", source="arXiv 1606.08415")
+@dataclass(frozen=True, kw_only=True)
+class GELU:
+    """The Gaussian error linear unit."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.gelu(x)
+
+
+@technique("feed_forward", fills="model.mlp", source="Vaswani et al. 2017")
+@dataclass(frozen=True, kw_only=True)
+class FeedForward:
+    """Two projections with an activation between them."""
+
+    mult: float = 4.0
+    """Hidden width as a multiple of the model's."""
+
+    def build(self, dims: Dims, layer: int, made_from: Parameters) -> nn.Module:
+        """The feed-forward of one layer."""
+        return FeedForwardModule(dims.dim, round(self.mult * dims.dim), made_from)
+
+
+class FeedForwardModule(Part):
+    """`down(activation(up(x)))`."""
+
+    def __init__(self, dim: int, hidden: int, made_from: Parameters) -> None:
+        super().__init__()
+        self.activation: Activation = made_from.activation
+        self.up = made_from.linear(dim, hidden, role=Role.MLP, init=made_from.init)
+        self.down = made_from.linear(hidden, dim, role=Role.MLP, init=made_from.init_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        return self.down(self.activation(self.up(x)))

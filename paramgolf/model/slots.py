@@ -1,0 +1,285 @@
+"""The places in the forward pass that a technique may fill, and what it gets there.
+
+Shapes: B rows, T tokens, D model width, H query heads, K key/value heads, E head width, V vocabulary.
+A filler is a frozen dataclass; `build` makes its module, or returns None where a layer has no use for it.
+Modules that need the batch, the first embedding or something an earlier layer left get the `Pass`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from paramgolf.batch import Batch
+from paramgolf.model.attention import AttentionPlan, attend
+from paramgolf.parts import Init, Linear, Part, Role, kaiming
+from paramgolf.registry import technique
+
+Half = Literal["attention", "mlp"]
+"""The two sublayers of a block."""
+
+
+class Dims(NamedTuple):
+    """The sizes a technique may depend on."""
+
+    vocab: int
+    dim: int
+    layers: int
+    heads: int
+    kv_heads: int
+    context: int
+    """Longest row the model will see, tokens."""
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        return self.dim // self.heads
+
+
+@dataclass
+class Pass:
+    """What one forward pass has so far. Made anew for each, so nothing leaks between batches."""
+
+    batch: Batch
+    plan: AttentionPlan
+    x0: Tensor
+    """(B, T, D) the normalized embedding that entered the first block."""
+    notes: dict[str, Tensor] = field(default_factory=dict)
+    """What a technique leaves for later layers, under a key of its own."""
+
+
+class Tap(NamedTuple):
+    """What attention leaves for the parts that rework its output."""
+
+    x_BTD: Tensor
+    """The block's normalized input."""
+    v_BTKE: Tensor
+
+
+class OnEmbed(Protocol):
+    """`model.on_embed`, `model.on_input`: reworks embeddings before or after their norm, `(x_BTD, Pass) -> x_BTD`."""
+
+    def build(self, dims: Dims) -> nn.Module | None: ...
+
+
+class PerLayer(Protocol):
+    """A filler built once a layer.
+
+    `model.on_read`  `(x_BTD, Pass) -> x_BTD`       what a block reads of the residual
+    `model.on_norm`  `(x_BTD) -> x_BTD`             after the norm before each half
+    `model.on_qk`    `(q_BTHE, k_BTKE, Pass) -> same`
+    `model.on_value` `(v_BTKE, x_BTD, Pass) -> v_BTKE`
+    `model.on_heads` `(y_BTHE, Tap) -> y_BTHE`      between attention and its output projection
+    """
+
+    def build(self, dims: Dims, layer: int) -> nn.Module | None: ...
+
+
+class OnBranch(Protocol):
+    """`model.on_branch`: reworks what a half writes to the residual, `(y_BTD) -> y_BTD`."""
+
+    def build(self, dims: Dims, layer: int, half: Half) -> nn.Module | None: ...
+
+
+class OnStep(Protocol):
+    """`model.on_step`: reworks the residual before each block, `(x_BTD, place, places, memory) -> x_BTD`.
+
+    `place` counts the blocks run so far of `places`; `memory` is a list of the part's own, empty at
+    the start of each forward pass.
+    """
+
+    def build(self, dims: Dims) -> nn.Module: ...
+
+
+class Sublayers(NamedTuple):
+    """One block seen from the stream: how it reads the residual, and its two halves."""
+
+    read: Callable[[Tensor], Tensor]
+    attend: Callable[[Tensor], Tensor]
+    """Norm, attention, branch scaling: (B, T, D) -> what to add."""
+    think: Callable[[Tensor], Tensor]
+    """Norm, feed-forward, branch scaling: (B, T, D) -> what to add."""
+
+
+class StreamModule(Part):
+    """One residual lane, read and written by each half in turn."""
+
+    def enter(self, layer: int, lanes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Before the block `layer`: where a lane may split."""
+        return lanes
+
+    def receive(self, lanes: tuple[Tensor, ...], rework: Callable[[Tensor], Tensor]) -> tuple[Tensor, ...]:
+        """Apply what `model.on_step` brings; by default to the first lane."""
+        return (rework(lanes[0]), *lanes[1:])
+
+    def step(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Run one block."""
+        x = block.read(lanes[0])
+        x = x + block.attend(x)
+        return (x + block.think(x),)
+
+    def finish(self, lanes: tuple[Tensor, ...]) -> Tensor:
+        """The residual that goes to the head."""
+        return lanes[0]
+
+
+class Stream(Protocol):
+    """`model.stream`: how blocks read and write the residual."""
+
+    def build(self, dims: Dims) -> StreamModule: ...
+
+
+@technique("one_lane", fills="model.stream", source="He et al. 2016")
+@dataclass(frozen=True, kw_only=True)
+class OneLane:
+    """The ordinary residual stream: attention, then feed-forward, each added to one lane."""
+
+    def build(self, dims: Dims) -> StreamModule:
+        """The lane has no parameters."""
+        return StreamModule()
+
+
+class Order(Protocol):
+    """`model.order`: which layers run, in order, once `progress` (0..1) of training is done."""
+
+    def __call__(self, layers: int, progress: float) -> Sequence[int]: ...
+
+
+@technique("straight", fills="model.order", source="Vaswani et al. 2017")
+@dataclass(frozen=True, kw_only=True)
+class Straight:
+    """Each layer once."""
+
+    def __call__(self, layers: int, progress: float) -> Sequence[int]:
+        return range(layers)
+
+
+class AttentionCore(Protocol):
+    """`model.attention`: `(q_BTHE, k_BTKE, v_BTKE, Pass) -> y_BTHE`, built once a layer."""
+
+    def build(self, dims: Dims, layer: int) -> nn.Module: ...
+
+
+@technique("softmax_attention", fills="model.attention", source="Vaswani et al. 2017; GQA arXiv 2305.13245")
+@dataclass(frozen=True, kw_only=True)
+class SoftmaxAttention:
+    """Causal softmax attention with grouped key/value heads over the whole row or document."""
+
+    def build(self, dims: Dims, layer: int) -> nn.Module:
+        """The same core for every layer."""
+        return SoftmaxCore()
+
+
+class SoftmaxCore(nn.Module):
+    """Attention through whichever backend the pass has planned."""
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, now: Pass) -> Tensor:
+        """(B, T, H, E), (B, T, K, E) twice -> (B, T, H, E)."""
+        return attend(q, k, v, now.plan)
+
+
+class LinearMaker(Protocol):
+    """`model.linear`: makes the projections of a block, so that low-bit training may replace them."""
+
+    def __call__(self, fan_in: int, fan_out: int, *, role: Role, init: Init) -> Linear: ...
+
+
+@technique("dense_linear", fills="model.linear", source="")
+@dataclass(frozen=True, kw_only=True)
+class DenseLinear:
+    """Ordinary dense projections."""
+
+    def __call__(self, fan_in: int, fan_out: int, *, role: Role, init: Init) -> Linear:
+        return Linear(fan_in, fan_out, role=role, init=init)
+
+
+class MatrixInit(Protocol):
+    """`model.init`, `model.init_out`: fills a block's matrix in place."""
+
+    def __call__(self, tensor: Tensor) -> object: ...
+
+
+@technique("kaiming_init", fills="model.init*", source="He et al. 2015")
+@dataclass(frozen=True, kw_only=True)
+class KaimingInit:
+    """The default of `nn.Linear`: uniform on ±1/sqrt(fan_in)."""
+
+    def __call__(self, tensor: Tensor) -> object:
+        return kaiming(tensor)
+
+
+class Activation(Protocol):
+    """`model.activation`: the elementwise function between the feed-forward's two projections."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+class Parameters(NamedTuple):
+    """What a feed-forward is built from besides the sizes."""
+
+    linear: LinearMaker
+    init: MatrixInit
+    init_out: MatrixInit
+    activation: Activation
+
+
+class MLPBuilder(Protocol):
+    """`model.mlp`: the second half of a block, `(x_BTD) -> y_BTD`, built once a layer."""
+
+    def build(self, dims: Dims, layer: int, made_from: Parameters) -> nn.Module: ...
+
+
+class EmbeddingModule(Protocol):
+    """What `model.embedding` builds."""
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """(B, T) ids -> (B, T, D) fp32."""
+        ...
+
+    def before_head(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> what `head_weight` multiplies."""
+        ...
+
+    def head_weight(self) -> Tensor:
+        """(V, D) or narrower."""
+        ...
+
+
+class Embedding(Protocol):
+    """`model.embedding`: token embedding and output projection."""
+
+    def build(self, dims: Dims) -> EmbeddingModule: ...
+
+
+class LogitMap(Protocol):
+    """`model.softcap`: an elementwise map of the logits, fp32 in and out."""
+
+    def __call__(self, logits: Tensor) -> Tensor: ...
+
+
+class HeadModule(Protocol):
+    """The head as an objective sees it."""
+
+    def logits(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, V) fp32."""
+        ...
+
+    def nats(self, x: Tensor, targets: Tensor) -> Tensor:
+        """(B, T, D), (B, T) -> (B, T) fp32 cost of each target."""
+        ...
+
+
+class Objective(Protocol):
+    """`model.objective`: what training minimizes, `(x_BTD, head, batch) -> scalar`."""
+
+    def __call__(self, x: Tensor, head: HeadModule, batch: Batch) -> Tensor: ...
+
+
+@technique("mean_nats", fills="model.objective", source="")
+@dataclass(frozen=True, kw_only=True)
+class MeanNats:
+    """The mean cost of the next token."""
+
+    def __call__(self, x: Tensor, head: HeadModule, batch: Batch) -> Tensor:
+        return head.nats(x, batch.targets).mean()

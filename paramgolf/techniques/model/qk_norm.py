@@ -1,0 +1,33 @@
+"""QK norm: root-mean-square normalization of every query and key head before attention.
+
+    q ← q / rms(q),  k ← k / rms(k)       over the E channels of a head
+
+Bounds the attention logits by the gain times sqrt(E), which lets the learning rate be high.
+Source: the baseline; arXiv 2010.04245. Cost: no parameters, one elementwise pass.
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from paramgolf.model.slots import Dims, Pass
+from paramgolf.registry import technique
+
+
+@technique("qk_norm", fills="model.on_qk", source="baseline; arXiv 2010.04245")
+@dataclass(frozen=True, kw_only=True)
+class QKNorm:
+    """Normalized queries and keys."""
+
+    def build(self, dims: Dims, layer: int) -> nn.Module:
+        """The norm of one layer."""
+        return QKNormalizer()
+
+
+class QKNormalizer(nn.Module):
+    """RMS norm of both, without gain."""
+
+    def forward(self, q: Tensor, k: Tensor, now: Pass) -> tuple[Tensor, Tensor]:
+        """(B, T, H, E), (B, T, K, E) -> the same."""
+        return F.rms_norm(q, q.shape[-1:]), F.rms_norm(k, k.shape[-1:])

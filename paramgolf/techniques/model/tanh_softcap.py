@@ -1,0 +1,26 @@
+"""Tanh softcap: logits pass through a smooth bound.
+
+    z = cap · tanh(z / cap)
+
+Keeps single logits from running away early in training. Computed in fp32.
+Source: the baseline (cap 30); Gemma 2, arXiv 2408.00118. Cost: one elementwise pass, fused into the loss.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paramgolf.registry import technique
+
+
+@technique("tanh_softcap", fills="model.softcap", source="baseline; arXiv 2408.00118")
+@dataclass(frozen=True, kw_only=True)
+class TanhSoftcap:
+    """A smooth bound on logits."""
+
+    cap: float = 30.0
+    """Largest absolute logit."""
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        return self.cap * torch.tanh(logits / self.cap)
