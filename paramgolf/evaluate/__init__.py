@@ -1,0 +1,1 @@
+"""Model and documents in, bits per byte out."""

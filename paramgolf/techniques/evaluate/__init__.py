@@ -1,0 +1,3 @@
+"""Techniques of evaluation."""
+
+from paramgolf.techniques.evaluate.sliding import Sliding as Sliding
