@@ -1,0 +1,1 @@
+"""Text in, batches out: shards, tokenizers, byte counts, validation streams, loaders."""

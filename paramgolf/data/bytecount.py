@@ -1,0 +1,69 @@
+"""How many bytes of text each token stands for: the denominator of bits per byte (catalogue D6).
+
+    bytes(x -> y) = base_bytes[y] + (has_leading_space[y] and not is_boundary[x])
+
+for a target `y` after the token `x`. The space that a word piece carries counts unless the token before
+it ends nothing visible (the start of a document), because there decoding drops the space too.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sentencepiece import SentencePieceProcessor
+
+from paramgolf.errors import DataError
+
+SPACE_PIECE = "\N{LOWER ONE EIGHTH BLOCK}"
+"""How SentencePiece writes a space: U+2581."""
+
+
+@dataclass(frozen=True, eq=False)
+class ByteTable:
+    """Three tables over the vocabulary, each (vocab,)."""
+
+    base_bytes: NDArray[np.int16]
+    """UTF-8 bytes of the piece without its leading space; 0 for control, unknown and unused ids."""
+    has_leading_space: NDArray[np.bool_]
+    is_boundary: NDArray[np.bool_]
+    """Control, unknown and unused ids: no text, and the space after them is not counted."""
+
+    def count(self, previous: NDArray[np.integer], target: NDArray[np.integer]) -> NDArray[np.int32]:
+        """Bytes of each `target`, given the token `previous` to it. Same shape as both; ids below `vocab`."""
+        counts = self.base_bytes[target].astype(np.int32)
+        counts += self.has_leading_space[target] & ~self.is_boundary[previous]
+        return counts
+
+
+def byte_table(processor: SentencePieceProcessor) -> ByteTable:
+    """The table of a SentencePiece model.
+
+    Raises `DataError` when the vocabulary has no stand-alone space piece: each bare space would fall
+    back to three byte pieces and count as three bytes (issue #897).
+    """
+    vocab = processor.vocab_size()
+    if processor.piece_to_id(SPACE_PIECE) == processor.unk_id():
+        raise DataError(
+            f"the vocabulary has no stand-alone piece for the space, {SPACE_PIECE!r} (U+2581)",
+            evidence=f"its id is that of the unknown piece, {processor.unk_id()}, so bare spaces"
+            " would be counted wrongly (issue #897)",
+            fix="train the tokenizer again on text that contains spaces: paramgolf data prepare --help",
+        )
+    base_bytes = np.zeros(vocab, np.int16)
+    has_leading_space = np.zeros(vocab, np.bool_)
+    is_boundary = np.ones(vocab, np.bool_)
+    for index in range(vocab):
+        if processor.is_control(index) or processor.is_unknown(index) or processor.is_unused(index):
+            continue
+        is_boundary[index] = False
+        piece = processor.id_to_piece(index)
+        has_leading_space[index] = not processor.is_byte(index) and piece.startswith(SPACE_PIECE)
+        text = piece[1:] if has_leading_space[index] else piece
+        base_bytes[index] = 1 if processor.is_byte(index) else len(text.encode())
+    return ByteTable(base_bytes, has_leading_space, is_boundary)
+
+
+def pure_byte_table(vocab: int, specials: int) -> ByteTable:
+    """The table of a vocabulary whose first `specials` ids are special and whose others are one byte each."""
+    special = np.arange(vocab) < specials
+    return ByteTable((~special).astype(np.int16), np.zeros(vocab, np.bool_), special)
