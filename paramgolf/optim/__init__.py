@@ -1,0 +1,1 @@
+"""Gradients in, updates out: schedules, Muon, AdamW, and which parameter gets which."""

@@ -1,0 +1,83 @@
+"""AdamW for everything that is not a matrix inside a block: torch's own, one fused kernel a group."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdamConfig:
+    """Settings of one AdamW group."""
+
+    lr: float = 0.04
+    """Learning rate."""
+    beta1: float = 0.9
+    """Decay of the mean of gradients."""
+    beta2: float = 0.95
+    """Decay of the mean of squared gradients."""
+    eps: float = 1e-8
+    """Added to the root of the mean square."""
+    weight_decay: float = 0.0
+    """Decoupled: each step multiplies the parameter by 1 − lr·weight_decay."""
+
+
+class Adam:
+    """State of AdamW over named groups of named parameters, all on one device.
+
+    Parameters and moments are fp32 (the records keep the embedding's in bf16; training catalogue §3.3).
+    State exists from the start, so that a snapshot before the first step is complete. A parameter
+    without a gradient is left alone.
+    """
+
+    def __init__(self, groups: Mapping[str, tuple[AdamConfig, Mapping[str, Tensor]]]) -> None:
+        self.groups = {name: group for name, group in groups.items() if group[1]}
+        self.rates: dict[str, Tensor] = {}
+        options = []
+        for group, (config, parameters) in self.groups.items():
+            device = next(iter(parameters.values())).device
+            self.rates[group] = torch.tensor(config.lr, device=device)
+            options.append(
+                {
+                    "params": list(parameters.values()),
+                    "lr": self.rates[group],
+                    "betas": (config.beta1, config.beta2),
+                    "eps": config.eps,
+                    "weight_decay": config.weight_decay,
+                    "capturable": device.type == "cuda",
+                }
+            )
+        self.inner = torch.optim.AdamW(options, fused=True) if options else None
+        for _, parameters in self.groups.values():
+            for name, parameter in parameters.items():
+                self.begin(name, parameter)
+
+    def begin(self, name: str, parameter: Tensor) -> None:
+        """Give `parameter` the state that torch would make at its first step."""
+        assert self.inner is not None
+        assert parameter.dtype == torch.float32, f"{name} is {parameter.dtype}; AdamW keeps fp32 masters"
+        self.inner.state[parameter] = {
+            "step": torch.zeros((), device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+
+    def step(self, *, scale: float) -> None:
+        """Update every parameter by its gradient; `scale` multiplies each group's learning rate."""
+        if self.inner is None:
+            return
+        for group, (config, _) in self.groups.items():
+            self.rates[group].fill_(config.lr * scale)
+        self.inner.step()
+
+    def state(self) -> dict[str, Tensor]:
+        """All state, parameter by parameter, not copied."""
+        if self.inner is None:
+            return {}
+        return {
+            f"{kind}/{name}": tensor
+            for _, parameters in self.groups.values()
+            for name, parameter in parameters.items()
+            for kind, tensor in self.inner.state[parameter].items()
+        }
