@@ -1,0 +1,1 @@
+"""Stored weights in, bytes out."""

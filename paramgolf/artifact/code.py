@@ -1,0 +1,99 @@
+"""The bytes of code that count: what a run imports, as one compressed archive.
+
+Until a bundle exists this is an upper bound, meant to be honest rather than tight: whole modules with their comments
+and docstrings, every module that Python itself would import, and nothing minified.
+"""
+
+import ast
+import io
+import lzma
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from paramgolf.errors import UsageError
+
+PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
+
+
+def code_bytes(entry: str, *, also: Iterable[str] = (), package: Path = PACKAGE_FOLDER) -> int:
+    """Upper bound on the bytes of code that running the module `entry` needs; see `code_archive`."""
+    return len(code_archive(entry, also=also, package=package))
+
+
+def code_archive(entry: str, *, also: Iterable[str] = (), package: Path = PACKAGE_FOLDER) -> bytes:
+    """A .tar.xz of every module of ours that importing `entry` and `also` (dotted names) imports.
+
+    For a run, `also` is `config_modules` of its config.
+    Deterministic: modules sorted by name, no times, owners or permissions. Unpacked alone, it runs. Raises
+    `UsageError` for a module that does not exist.
+    """
+    modules = reachable_modules((entry, *also), package)
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name in sorted(modules):
+            source = modules[name].read_bytes()
+            member = tarfile.TarInfo(modules[name].relative_to(package.parent).as_posix())
+            member.size = len(source)
+            archive.addfile(member, io.BytesIO(source))
+    return lzma.compress(file.getvalue(), check=lzma.CHECK_CRC32, preset=9 | lzma.PRESET_EXTREME)
+
+
+def config_modules(config: Any) -> set[str]:
+    """Names of our modules that define the classes of `config` and of the configs inside it."""
+    if isinstance(config, tuple):
+        return set().union(*map(config_modules, config))
+    if not is_dataclass(config):
+        return set()
+    inner = (config_modules(getattr(config, field.name)) for field in fields(config))
+    return {type(config).__module__}.union(*inner)
+
+
+def reachable_modules(names: Sequence[str], package: Path) -> dict[str, Path]:
+    """Module name -> file of everything in `package` that importing `names` imports, packages above them included."""
+    found: dict[str, Path] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found[name] = existing_module(name, package)
+        waiting += parents_of(name)
+        waiting += imported_modules(found[name], package)
+    return found
+
+
+def existing_module(name: str, package: Path) -> Path:
+    """The file of module `name`; `UsageError` when there is none."""
+    path = module_path(name, package)
+    if path is None:
+        raise UsageError(f"there is no module {name} in the package {package.name}")
+    return path
+
+
+def module_path(name: str, package: Path) -> Path | None:
+    """The file of module `name` of `package`, if it is one."""
+    head, *tail = name.split(".")
+    stem = package.joinpath(*tail)
+    places = (stem.with_suffix(".py"), stem / "__init__.py") if tail else (package / "__init__.py",)
+    return next((path for path in places if head == package.name and path.is_file()), None)
+
+
+def parents_of(name: str) -> Iterator[str]:
+    """The packages that are imported before module `name`."""
+    while "." in name:
+        name = name.rpartition(".")[0]
+        yield name
+
+
+def imported_modules(path: Path, package: Path) -> Iterator[str]:
+    """Modules of ours that the file imports anywhere, inside functions and for type checking too."""
+    for node in ast.walk(ast.parse(path.read_bytes(), path.name)):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            # `from package import name` may mean a module of that name.
+            whole = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            yield from (name for name in whole if module_path(name, package))
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if module_path(alias.name, package))

@@ -1,0 +1,6 @@
+"""Coders of artifacts: one technique, one file."""
+
+from paramgolf.artifact.zlib_coder import ZlibCoder as ZlibCoder
+from paramgolf.techniques.artifact.brotli_coder import BrotliCoder as BrotliCoder
+from paramgolf.techniques.artifact.lzma_coder import LzmaCoder as LzmaCoder
+from paramgolf.techniques.artifact.zstd_coder import ZstdCoder as ZstdCoder
