@@ -26,12 +26,20 @@ class Events:
 
     def emit(self, event: str, **values: Any) -> None:
         """Record an event. Written in one `write`, so that a reader never sees half a line of ours."""
-        record: Event = {"time": round(time.time(), 3), "event": event, **values}
         if self.path is not None:
             with self.path.open("ab") as file:
-                file.write(json.dumps(record, allow_nan=True).encode() + b"\n")
+                file.write(json.dumps(stamped(event, values)).encode() + b"\n")
+        self.say(event, **values)
+
+    def say(self, event: str, **values: Any) -> None:
+        """Tell the listeners only: for progress that nobody will want to read back."""
         for listener in self.listeners:
-            listener(record)
+            listener(stamped(event, values))
+
+
+def stamped(event: str, values: Event) -> Event:
+    """The record of an event that happens now."""
+    return {"time": round(time.time(), 3), "event": event, **values}
 
 
 def end_last_line(path: Path) -> None:

@@ -37,6 +37,8 @@ class EvaluateConfig:
     """How the final score is taken."""
 
     protocol: EvaluationProtocol = Contiguous()
+    batch_tokens: int = 65_536
+    """Most tokens that one forward pass holds on a device."""
 
 
 class Evaluation(NamedTuple):

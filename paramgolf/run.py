@@ -1,0 +1,44 @@
+"""A run: everything that determines it, in one value."""
+
+from dataclasses import dataclass, replace
+
+from paramgolf.artifact.container import ArtifactConfig
+from paramgolf.config import digest
+from paramgolf.contest import Contest
+from paramgolf.data.config import DataConfig
+from paramgolf.evaluate.evaluation import EvaluateConfig
+from paramgolf.model.config import GPTConfig
+from paramgolf.optim.groups import OptimConfig
+from paramgolf.quant.plan import QuantConfig
+from paramgolf.train.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One preset with one seed. Refuses settings that cannot work together when it is made."""
+
+    name: str
+    """The preset it came from."""
+    contest: Contest = Contest()
+    data: DataConfig
+    model: GPTConfig = GPTConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+    quant: QuantConfig = QuantConfig()
+    artifact: ArtifactConfig = ArtifactConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    seed: int = 1337
+
+    def __post_init__(self) -> None:
+        if self.train.seq_len > self.model.context:
+            raise ValueError(f"train.seq_len={self.train.seq_len} exceeds model.context={self.model.context}")
+        if self.train.by == "clock" and self.train.reserve_seconds >= self.contest.train_seconds:
+            raise ValueError(
+                f"train.reserve_seconds={self.train.reserve_seconds:g} leaves nothing of "
+                f"contest.train_seconds={self.contest.train_seconds:g}"
+            )
+
+    @property
+    def digest(self) -> str:
+        """12 hexadecimal characters that identify the configuration; seeds and names share it."""
+        return digest(replace(self, name="", seed=0))

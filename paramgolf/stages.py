@@ -1,0 +1,294 @@
+"""The stages of a run: train, export, score. Each leaves its outcome in the run's folder and can be taken up again."""
+
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from paramgolf.artifact.code import code_bytes
+from paramgolf.artifact.container import expected_of, pack, unpack
+from paramgolf.artifact.ledger import artifact_ledger, check_budget
+from paramgolf.data.dataset import Dataset
+from paramgolf.errors import UsageError
+from paramgolf.evaluate.evaluation import Contiguous
+from paramgolf.events import Events
+from paramgolf.folder import RunFolder
+from paramgolf.model.attention import choose
+from paramgolf.model.gpt import GPT, parameter_count
+from paramgolf.optim.groups import Optimizer
+from paramgolf.provenance import device_name, git_commit, peak_memory_mib
+from paramgolf.quant.plan import quantize, restore
+from paramgolf.result import Result, WithinBudget
+from paramgolf.run import Run
+from paramgolf.train.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from paramgolf.train.clock import Clock
+from paramgolf.train.distributed import Place
+from paramgolf.train.loop import Hooks, Outcome, Trainer, train
+from paramgolf.train.precision import set_arithmetic
+from paramgolf.train.signals import stop_requested
+from paramgolf.validation import Validation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A run with the place, data and folder it runs in."""
+
+    run: Run
+    folder: RunFolder
+    dataset: Dataset
+    place: Place
+    events: Events
+
+    def __post_init__(self) -> None:
+        tokenizer = self.dataset.tokenizer
+        if tokenizer.vocab != self.run.model.vocab:
+            raise UsageError(
+                f"the model has a vocabulary of {self.run.model.vocab}, the data one of {tokenizer.vocab}",
+                evidence=f"{self.dataset.name} was made with {tokenizer.name}",
+                fix=f"--set model.vocab={tokenizer.vocab}, or data of another variant",
+            )
+
+
+class Trained(NamedTuple):
+    """A model at the end of training."""
+
+    model: GPT
+    optimizer: Optimizer
+    outcome: Outcome
+
+
+class Exported(NamedTuple):
+    """What export leaves in `export.json`."""
+
+    params: int
+    steps: int
+    train_seconds: float
+    step_ms_median: float
+    peak_memory_mib: int
+    val_bpb_raw: float
+    export_seconds: float
+    artifact_bytes: int
+    code_bytes: int
+
+
+def execute(session: Session) -> Result:
+    """Train, export and score, taking up whatever the folder already holds."""
+    validation = Validation.of(session.run, session.dataset, session.place, session.events)
+    trained = train_stage(session, validation)
+    export_stage(session, trained, validation)
+    return score_stage(session, validation)
+
+
+def fresh_model(run: Run, place: Place) -> GPT:
+    """A model with the initial weights of the run's seed, the same on every device."""
+    torch.manual_seed(run.seed)
+    model = GPT(run.model)
+    model.reset()
+    model.to(place.device)
+    set_arithmetic(model, place.device)
+    return model
+
+
+def train_stage(session: Session, validation: Validation) -> Trained:
+    """Train, or go on from the folder's checkpoint; a finished training is only loaded."""
+    run, place, folder = session.run, session.place, session.folder
+    model = fresh_model(run, place)
+    on_gpu = place.device.type == "cuda"
+    optimizer = Optimizer(model, run.optim, compiled=on_gpu and run.train.compile)
+    micro = run.train.batch_tokens // run.train.accumulation(place.world)
+    loader = run.data.loader.build(
+        session.dataset.train,
+        tokens=micro,
+        seq_len=run.train.seq_len,
+        rank=place.rank,
+        world=place.world,
+        seed=run.seed,
+    )
+    clock = Clock(run.train, run.contest.train_seconds)
+    trainer = Trainer(run.train, model, optimizer, loader, clock, place)
+    begin(session, model, trainer.accumulation, validation)
+    saved = load_checkpoint(folder.checkpoint) if has_checkpoint(folder.checkpoint) else None
+    if saved and "trained" in saved.notes:
+        trainer.resume(saved)
+        model.at(1.0)
+        return Trained(model, optimizer, Outcome(**saved.notes["trained"]))
+    if place.device.type == "cuda":
+        trainer.warm_up(session.events)
+    if saved:
+        trainer.resume(saved)
+        session.events.emit("resumed", step=saved.step, train_seconds=saved.seconds)
+
+    def validate(step: int) -> None:
+        scored = validation.score(model, Contiguous()).tally
+        told = {"step": step, "steps": run.train.steps, "train_seconds": clock.elapsed}
+        session.events.emit("validation", val_loss=scored.nats_per_token, val_bpb=scored.bits_per_byte, **told)
+
+    save = (lambda state: save_checkpoint(folder.checkpoint, state)) if place.first else (lambda state: None)
+    with stop_requested() as stop:
+        outcome = train(trainer, session.events, Hooks(save, validate), stop, {"digest": run.digest, "seed": run.seed})
+    peak, reserved = peak_memory_mib(place.device)
+    session.events.emit(
+        "trained",
+        step=outcome.steps,
+        steps=run.train.steps,
+        train_seconds=outcome.seconds,
+        step_ms=outcome.step_ms,
+        by_clock=run.train.by == "clock",
+        peak_mib=peak,
+        reserved_mib=reserved,
+    )
+    model.at(1.0)
+    return Trained(model, optimizer, outcome)
+
+
+def begin(session: Session, model: GPT, accumulation: int, validation: Validation) -> None:
+    """Tell what is about to run."""
+    run, place, data = session.run, session.place, session.dataset
+    session.events.emit(
+        "started",
+        preset=run.name,
+        digest=run.digest,
+        seed=run.seed,
+        params=parameter_count(model),
+        tokenizer=data.tokenizer.name,
+        tokenizer_kind=data.tokenizer.kind,
+        dataset=data.name,
+        train_shards=len(data.train),
+        val_pattern=str(data.val[0].parent / "*_val_*.bin"),
+        val_tokens=len(validation.tokens) - 1,
+        world=place.world,
+        accumulation=accumulation,
+        backend=attention_backend(run, place),
+        device=device_name(place.device),
+        torch=torch.__version__,
+        heads=run.model.heads,
+        kv_heads=run.model.kv_heads,
+        tied=model.embedding.head_weight().shape[0] == run.model.vocab,
+        rates={
+            "token": run.optim.token.lr,
+            "head": run.optim.head.lr,
+            "matrix": run.optim.matrix.lr,
+            "scalar": run.optim.scalar.lr,
+        },
+        batch_tokens=run.train.batch_tokens,
+        seq_len=run.train.seq_len,
+        steps=run.train.steps,
+        by=run.train.by,
+        warmup=run.train.warmup,
+        train_seconds=run.contest.train_seconds,
+    )
+
+
+def attention_backend(run: Run, place: Place) -> str:
+    """The attention backend that training uses."""
+    return choose(run.model.backend, place.device.type, packed=run.data.loader.packed)
+
+
+def export_stage(session: Session, trained: Trained, validation: Validation) -> Exported:
+    """Score the (averaged) weights, quantize them and write the artifact."""
+    run, folder = session.run, session.folder
+    model, outcome = trained.model, trained.outcome
+    with trained.optimizer.averaged():
+        raw = validation.score(model, Contiguous()).tally
+        told = {"step": outcome.steps, "steps": run.train.steps, "train_seconds": outcome.seconds}
+        session.events.emit("validation", val_loss=raw.nats_per_token, val_bpb=raw.bits_per_byte, **told)
+        began = time.perf_counter()
+        stored = quantize(model, run.quant)
+    artifact = pack(stored, expected_of(model), coder=run.artifact.coder, digest=run.digest)
+    exported = Exported(
+        params=parameter_count(model),
+        steps=outcome.steps,
+        train_seconds=outcome.seconds,
+        step_ms_median=outcome.step_ms,
+        peak_memory_mib=peak_memory_mib(session.place.device)[0],
+        val_bpb_raw=raw.bits_per_byte,
+        export_seconds=time.perf_counter() - began,
+        artifact_bytes=len(artifact),
+        code_bytes=code_bytes(),
+    )
+    if session.place.first:
+        folder.write_bytes(folder.artifact, artifact)
+        folder.write_json(folder.export, exported._asdict())
+    raw_bytes = 4 * exported.params
+    sizes = {"artifact_bytes": exported.artifact_bytes, "code_bytes": exported.code_bytes, "raw_bytes": raw_bytes}
+    session.events.emit("exported", format=form(run), export_seconds=exported.export_seconds, **sizes)
+    session.place.barrier()
+    return exported
+
+
+def form(run: Run) -> str:
+    """How the challenge's log would call this export, as `int8+zlib`."""
+    matrix, coder = type(run.quant.mlp).__name__.lower(), type(run.artifact.coder).__name__.lower()
+    return f"{matrix.removesuffix('rows')}+{coder.removesuffix('coder')}"
+
+
+def score_stage(session: Session, validation: Validation) -> Result:
+    """Decode the artifact into a fresh model, score it and write the result.
+
+    Raises `OverBytes` after writing when code and artifact exceed the contest's budget.
+    """
+    run, folder, place = session.run, session.folder, session.place
+    exported = Exported(**folder.read_json(folder.export))
+    began = time.perf_counter()
+    artifact = folder.artifact.read_bytes()
+    model = fresh_model(run, place)
+    restore(model, unpack(artifact, expected_of(model), digest=run.digest))
+    model.at(1.0)
+    decode_seconds = time.perf_counter() - began
+    plain = validation.score(model, Contiguous())
+    tell_score(session, "roundtrip", plain.tally.nats_per_token, plain.tally.bits_per_byte, plain.seconds)
+    final = plain
+    if run.evaluate.protocol != Contiguous():
+        final = validation.score(model, run.evaluate.protocol)
+        what = type(run.evaluate.protocol).__name__.lower()
+        tell_score(session, what, final.tally.nats_per_token, final.tally.bits_per_byte, final.seconds)
+    total, seconds = len(artifact) + exported.code_bytes, decode_seconds + final.seconds
+    contest = run.contest
+    result = Result(
+        preset=run.name,
+        digest=run.digest,
+        seed=run.seed,
+        params=exported.params,
+        steps=exported.steps,
+        train_seconds=exported.train_seconds,
+        eval_seconds=seconds,
+        export_seconds=exported.export_seconds,
+        step_ms_median=exported.step_ms_median,
+        peak_memory_mib=exported.peak_memory_mib,
+        val_bpb_raw=exported.val_bpb_raw,
+        val_bpb_export=plain.tally.bits_per_byte,
+        val_bpb=final.tally.bits_per_byte,
+        val_loss=final.tally.nats_per_token,
+        val_tokens=final.tally.tokens,
+        val_bytes=final.tally.bytes,
+        artifact_bytes=len(artifact),
+        code_bytes=exported.code_bytes,
+        total_bytes=total,
+        contest=contest.name,
+        byte_budget=contest.artifact_bytes,
+        within_budget=WithinBudget(
+            bytes=total <= contest.artifact_bytes,
+            train=exported.train_seconds <= contest.train_seconds,
+            eval=seconds <= contest.eval_seconds,
+        ),
+        tokenizer=session.dataset.tokenizer.name,
+        dataset=session.dataset.name,
+        data_fingerprint=session.dataset.fingerprint,
+        device=device_name(place.device),
+        world=place.world,
+        attention_backend=attention_backend(run, place),
+        torch=torch.__version__,
+        git_commit=git_commit(),
+    )
+    if place.first:
+        folder.write_json(folder.result, result.as_json())
+    session.events.emit("finished", **result.as_json())
+    check_budget(total, exported.code_bytes, contest.artifact_bytes, artifact_ledger(artifact))
+    return result
+
+
+def tell_score(session: Session, what: str, nats: float, bits_per_byte: float, seconds: float) -> None:
+    """Tell a score taken from the artifact."""
+    names = {"what": what, "format": form(session.run)}
+    session.events.emit("scored", val_loss=nats, val_bpb=bits_per_byte, eval_seconds=seconds, **names)

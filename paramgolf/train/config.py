@@ -1,0 +1,49 @@
+"""Settings of training that belong to no stage: batch, budget, compile, logging."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long, in what portions, and what is said meanwhile."""
+
+    batch_tokens: int = 524_288
+    """Tokens of one optimizer step, over all devices."""
+    device_tokens: int = 65_536
+    """Tokens a device holds at once; gradient accumulation makes up the rest of a batch."""
+    seq_len: int = 1024
+    """Tokens a row."""
+    by: Literal["clock", "steps"] = "clock"
+    """What ends training and drives the schedules: the contest's wall clock, or `steps`."""
+    steps: int = 20_000
+    """Most steps of a run by the clock; exactly the steps of a run by steps."""
+    reserve_seconds: float = 0.0
+    """Kept of the contest's training seconds for work after the last step (calibration)."""
+    warmup: int = 20
+    """Steps on real data before the clock, undone afterwards: they compile and autotune. Only on a GPU."""
+    compile: bool = True
+    """Compile model and optimizer step on a GPU (the CPU runs eagerly: a small model gains nothing)."""
+    log_every: int = 200
+    """Steps between two lines of the log, after the first ten."""
+    val_every: int = 0
+    """Steps between two validations (outside the clock); 0: none before the end."""
+    checkpoint_seconds: float = 60.0
+    """Wall seconds between two checkpoints; saving stops the clock. 0: only at the end."""
+    checkpoint_steps: int = 0
+    """Steps between two checkpoints, beside those by time; 0: none."""
+
+    def __post_init__(self) -> None:
+        if self.batch_tokens % self.seq_len or self.device_tokens % self.seq_len:
+            raise ValueError(f"batch_tokens and device_tokens must be multiples of seq_len={self.seq_len}")
+
+    def accumulation(self, world: int) -> int:
+        """Micro-batches a device runs for one step. Raises `ValueError` when the batch does not divide."""
+        share = self.batch_tokens // world
+        micro = min(self.device_tokens, share)
+        if self.batch_tokens % world or share % micro or micro % self.seq_len:
+            raise ValueError(
+                f"batch_tokens={self.batch_tokens} does not divide into {world} devices of rows of {self.seq_len} "
+                f"and at most {self.device_tokens} tokens at once"
+            )
+        return share // micro

@@ -1,0 +1,92 @@
+"""Ranks and devices. The only place that reads what torchrun puts into the environment."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from paramgolf.errors import UsageError
+
+
+class Place(NamedTuple):
+    """Where this process stands."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def synchronize(self) -> None:
+        """Wait until the device has done everything asked of it."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+    def sum_on_host(self, total: Tensor) -> Tensor:
+        """A CPU tensor summed over ranks."""
+        if self.world > 1:
+            dist.all_reduce(total)
+        return total
+
+    def agree(self, values: Sequence[float]) -> list[float]:
+        """Rank 0's `values` on every rank, so that all take the same decision."""
+        if self.world == 1:
+            return list(values)
+        told = torch.tensor(values, dtype=torch.float64)
+        dist.broadcast(told, src=0)
+        return told.tolist()
+
+    def barrier(self) -> None:
+        """Wait for every rank."""
+        if self.world > 1:
+            dist.barrier()
+
+
+def pick_device(wanted: str, local_rank: int = 0) -> torch.device:
+    """The device called `wanted` ("auto", "cpu", "cuda", "mps"). Raises `UsageError` when it is not there."""
+    able = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    kind = next(name for name in able if able[name]) if wanted == "auto" else wanted
+    if kind not in able:
+        raise UsageError(f"no device is called {wanted!r}", evidence=f"known: auto, {', '.join(able)}")
+    if not able[kind]:
+        raise UsageError(f"there is no {kind} device here", fix="paramgolf doctor")
+    return torch.device(kind, local_rank) if kind == "cuda" else torch.device(kind)
+
+
+@contextmanager
+def placed(wanted: str = "auto") -> Iterator[Place]:
+    """Join the process group when torchrun started this process; leave it at the end."""
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    device = pick_device(wanted, int(os.environ.get("LOCAL_RANK", "0")))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if world == 1:
+        yield Place(device)
+        return
+    # Decisions and scores travel as CPU tensors over gloo, gradients over NCCL.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Place(device, rank, world)
+    finally:
+        dist.destroy_process_group()
+
+
+def average_gradients(parameters: Sequence[Tensor], world: int) -> None:
+    """Replace each gradient by its mean over ranks, in one collective per dtype."""
+    if world == 1:
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= world
+    for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
