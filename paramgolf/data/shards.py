@@ -147,6 +147,12 @@ def find_shards(folder: Path, split: str) -> tuple[Path, ...]:
     return tuple(sorted(path for path in folder.glob(f"*_{split}_*.bin") if not is_sidecar(path)))
 
 
+def sidecar_of(path: Path) -> Path:
+    """Where the byte sidecar of the token shard `path` would stand: `x_val_000000` has `x_val_bytes_000000`."""
+    stem, _, index = path.stem.rpartition("_")
+    return path.with_name(f"{stem}_bytes_{index}{path.suffix}")
+
+
 def find_sidecars(folder: Path, split: str) -> tuple[Path, ...]:
     """The byte sidecars of `split` in `folder`, in order; empty where the data has none."""
     return tuple(sorted(folder.glob(f"*_{split}_bytes_*.bin")))
