@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from paramgolf.artifact.code import code_bytes
+from paramgolf.artifact.code import code_bytes, config_modules
 from paramgolf.artifact.container import expected_of, pack, unpack
 from paramgolf.artifact.ledger import artifact_ledger, check_budget
 from paramgolf.data.dataset import Dataset
@@ -205,7 +205,7 @@ def export_stage(session: Session, trained: Trained, validation: Validation) -> 
         val_bpb_raw=raw.bits_per_byte,
         export_seconds=time.perf_counter() - began,
         artifact_bytes=len(artifact),
-        code_bytes=code_bytes(),
+        code_bytes=code_bytes("paramgolf.stages", also=config_modules(run)),
     )
     if session.place.first:
         folder.write_bytes(folder.artifact, artifact)

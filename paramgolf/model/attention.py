@@ -29,6 +29,7 @@ class AttentionPlan(NamedTuple):
     """Dense (1, 1, T, T) bool for `sdpa` and `plain`, a BlockMask for `flex`, else None."""
 
 
+@torch.compiler.assume_constant_result
 @cache
 def flash3() -> Any:
     """The FlashAttention-3 module when it is installed, else None."""
@@ -55,6 +56,7 @@ def present(device: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+@torch.compiler.assume_constant_result
 def choose(backend: str, device: str, *, packed: bool) -> str:
     """The backend that will run. Raises `UsageError` when the one asked for cannot.
 
@@ -185,6 +187,7 @@ def varlen_attention(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Ten
     return y[None]
 
 
+@torch.compiler.assume_constant_result
 @cache
 def causal_argument() -> dict[str, Any]:
     """`varlen_attn` names causality differently from torch 2.11 on."""

@@ -1,0 +1,91 @@
+"""Time of a training step, everything included, for several settings of one preset; medians in one process.
+
+    python benchmarks/step_time.py baseline --data data/corpus_sp1024 --variant "" --variant model.backend=flash
+
+Each `--variant` is a space-separated list of overrides. `--profile FILE` writes where the device's time goes
+in the first variant.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from paramgolf import techniques  # noqa: F401  (fills the registry)
+from paramgolf.config import overridden
+from paramgolf.data.dataset import open_dataset
+from paramgolf.optim.groups import Optimizer
+from paramgolf.presets import preset
+from paramgolf.run import Run
+from paramgolf.stages import attention_backend, fresh_model
+from paramgolf.train.clock import Clock
+from paramgolf.train.distributed import Place, placed
+from paramgolf.train.loop import Trainer
+
+
+def trainer_of(run: Run, folder: Path, place: Place) -> Trainer:
+    model = fresh_model(run, place)
+    optimizer = Optimizer(model, run.optim, compiled=run.train.compile and place.device.type == "cuda")
+    micro = run.train.batch_tokens // run.train.accumulation(place.world)
+    shards = open_dataset(folder, run.data.variant).train
+    sizes = {"tokens": micro, "seq_len": run.train.seq_len, "rank": place.rank, "world": place.world}
+    loader = run.data.loader.build(shards, seed=run.seed, **sizes)
+    return Trainer(run.train, model, optimizer, loader, Clock(run.train, 1e9), place)
+
+
+def step_times(trainer: Trainer, steps: int) -> list[float]:
+    """Milliseconds of each step, by device events where there are any."""
+    times = []
+    for _ in range(steps):
+        trainer.place.synchronize()
+        began = time.perf_counter()
+        trainer.advance()
+        trainer.place.synchronize()
+        times.append(1000 * (time.perf_counter() - began))
+    return times
+
+
+def profiled(trainer: Trainer) -> str:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        trainer.advance()
+        trainer.place.synchronize()
+    return profile.key_averages().table(sort_by="cuda_time_total", row_limit=60, max_name_column_width=90)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("preset")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--variant", action="append", default=[])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--profile", type=Path)
+    options = parser.parse_args()
+    print(f"{'variant':48} {'backend':>8} {'ms/step':>9} {'/65,536':>8} {'spread':>7} {'MiB':>7} {'compile s':>9}")
+    with placed() as place:
+        for number, variant in enumerate(options.variant or [""]):
+            run = overridden(preset(options.preset), variant.split())
+            torch._dynamo.reset()
+            if place.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            trainer = trainer_of(run, options.data, place)
+            began = time.perf_counter()
+            for _ in range(3):
+                trainer.advance()
+            place.synchronize()
+            compiled = time.perf_counter() - began
+            times = step_times(trainer, options.steps)
+            median = statistics.median(times)
+            spread = (max(times) - min(times)) / median
+            memory = torch.cuda.max_memory_allocated() >> 20 if place.device.type == "cuda" else 0
+            per = median * 65_536 / (run.train.batch_tokens / place.world)
+            backend = attention_backend(run, place)
+            row = f"{variant or '(preset)':48} {backend:>8} {median:9.2f} {per:8.2f} {spread:7.1%}"
+            print(f"{row} {memory:7d} {compiled:9.1f}", flush=True)
+            if options.profile and number == 0:
+                options.profile.write_text(profiled(trainer))
+
+
+if __name__ == "__main__":
+    main()
