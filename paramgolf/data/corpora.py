@@ -26,6 +26,8 @@ TRAIN_NAME = re.compile(r"train(ing)?(?![a-z])", re.IGNORECASE)
 
 OFFICIAL_DOCUMENTS = "docs_selected"
 """Stem of the frozen selection file of the challenge (D4); its corpus is called `fineweb`."""
+OFFICIAL_VAL_DOCUMENTS = 50_000
+"""The first so many documents of the frozen selection are the validation split (D1)."""
 
 
 @dataclass(frozen=True, kw_only=True)
