@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,15 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
 from paramgolf.batch import BOS
 from paramgolf.data.corpora import Corpus, open_corpus
-from paramgolf.data.encoding import ordered_map
-from paramgolf.data.journal import JOURNAL_NAME
+from paramgolf.data.encode_pass import EncodePass
+from paramgolf.data.encoding import Encoded, ordered_map
+from paramgolf.data.journal import JOURNAL_NAME, Journal, read_journal
 from paramgolf.data.manifest import read_manifest
 from paramgolf.data.prepare import prepare
 from paramgolf.data.preparing import PrepareOptions, Preparing
-from paramgolf.data.shards import find_shards, open_shard
+from paramgolf.data.shards import ShardWriter, find_shards, open_shard
 from paramgolf.data.tokenizers import ByteTokenizer, SentencePieceTokenizer, load_tokenizer
 from paramgolf.data.variants import parse_variant
 from paramgolf.errors import DataError, UsageError
@@ -310,6 +315,45 @@ def test_a_killed_one_continues_instead_of_starting_over(tmp_path: Path, corpus:
     assert files(out) == whole
     assert {path: path.stat().st_mtime_ns for path in shards[:4]} == times
     assert seen[-2].tokens == len(ids) - 20_000 + len(stream(out, "sample_byte260", "val"))
+
+
+def write_lots(folder: Path, corpus: Corpus, lots: list[list[Encoded]], journal: Journal) -> list[Journal]:
+    """Write training documents from `journal` on; the journals on the way."""
+    options = PrepareOptions(shard_tokens=12)
+    writing = EncodePass(folder, corpus, options, journal, lambda _: None)
+    journals: list[Journal] = []
+    with ShardWriter(folder, "x", "train", shard_tokens=12, first=journal.shards) as writer:
+        for lot in lots:
+            skipped = [document._replace(ids=document.ids[:0]) for document in lot if document.place < journal.place]
+            writing.write_train(writer, skipped + [document for document in lot if document.place >= journal.place])
+            known = read_journal(folder, "plan", 12)
+            if known.shards > journal.shards and known not in journals:
+                journals.append(known)
+    return journals
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(st.integers(1, 30), max_size=4), max_size=5))
+@example([[6, 6], [5], [7, 12], [30, 1], [5, 12]])
+def test_every_journal_leads_to_the_same_shards_and_journals(
+    tmp_path: Path, corpus: Corpus, lengths: list[list[int]]
+) -> None:
+    place, lots = 0, []
+    for lot in lengths:
+        ids = [np.arange(length, dtype=np.uint16) + 100 * (place + index) for index, length in enumerate(lot)]
+        lots.append([Encoded(place + index, "train", each, b"", 0, False) for index, each in enumerate(ids)])
+        place += len(lot)
+    with tempfile.TemporaryDirectory(dir=tmp_path) as whole:
+        journals = write_lots(Path(whole), corpus, lots, Journal("plan"))
+        expected = {path.name: path.read_bytes() for path in Path(whole).glob("*.bin")}
+        for number, journal in enumerate(journals):
+            with tempfile.TemporaryDirectory(dir=tmp_path) as again:
+                for path in find_shards(Path(whole), "train")[: journal.shards]:
+                    shutil.copy(path, again)
+                # In one lot: nothing may depend on where lots end.
+                later = write_lots(Path(again), corpus, [[document for lot in lots for document in lot]], journal)
+                assert later == journals[number + 1 :][-1:]
+                assert {path.name: path.read_bytes() for path in Path(again).glob("*.bin")} == expected
 
 
 def test_a_journal_that_is_not_true_is_ignored(tmp_path: Path, corpus: Corpus) -> None:
