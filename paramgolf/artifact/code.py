@@ -15,21 +15,25 @@ from typing import Any
 
 from paramgolf.errors import UsageError
 
-PACKAGE_FOLDER = Path(__file__).resolve().parent.parent
+
+def own_package() -> Path:
+    """The folder of this package."""
+    return Path(__file__).resolve().parent.parent
 
 
-def code_bytes(entry: str, *, also: Iterable[str] = (), package: Path = PACKAGE_FOLDER) -> int:
+def code_bytes(entry: str, *, also: Iterable[str] = (), package: Path | None = None) -> int:
     """Upper bound on the bytes of code that running the module `entry` needs; see `code_archive`."""
     return len(code_archive(entry, also=also, package=package))
 
 
-def code_archive(entry: str, *, also: Iterable[str] = (), package: Path = PACKAGE_FOLDER) -> bytes:
+def code_archive(entry: str, *, also: Iterable[str] = (), package: Path | None = None) -> bytes:
     """A .tar.xz of every module of ours that importing `entry` and `also` (dotted names) imports.
 
     For a run, `also` is `config_modules` of its config.
     Deterministic: modules sorted by name, no times, owners or permissions. Unpacked alone, it runs. Raises
     `UsageError` for a module that does not exist.
     """
+    package = package or own_package()
     modules = reachable_modules((entry, *also), package)
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:

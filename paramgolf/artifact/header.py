@@ -158,8 +158,9 @@ def read_artifact_header(data: bytes) -> tuple[ArtifactHeader, int]:
 def read_header_body(digest: bytes, cursor: "HeaderCursor") -> ArtifactHeader:
     """The header whose body `cursor` stands before. Raises `ArtifactError` when the body is not exactly one."""
     content = CHECKSUM.unpack(cursor.take(CHECKSUM.size))[0]
-    runs = tuple(read_form_run(cursor) for _ in range(cursor.count()))
-    streams = tuple(read_stream_entry(cursor) for _ in range(cursor.count()))
+    # A count that lies ends with the bytes: every entry takes some.
+    runs = tuple(read_form_run(cursor) for _ in range(cursor.varint()))
+    streams = tuple(read_stream_entry(cursor) for _ in range(cursor.varint()))
     if cursor.place != cursor.end:
         raise ArtifactError("the header of the artifact is longer than its content", evidence=f"byte {cursor.place}")
     return ArtifactHeader(digest, content, runs, streams)
@@ -217,15 +218,6 @@ class HeaderCursor:
             if byte < 128:
                 return value
         raise ArtifactError("the header of the artifact is damaged", evidence=f"endless number at byte {self.place}")
-
-    def count(self) -> int:
-        """The next variable-length integer as the number of entries that follow, each of two bytes or more."""
-        value = self.varint()
-        if 2 * value > self.end - self.place:
-            raise ArtifactError(
-                "the header of the artifact is damaged", evidence=f"{value} entries do not fit at byte {self.place}"
-            )
-        return value
 
 
 def varint(value: int) -> bytes:

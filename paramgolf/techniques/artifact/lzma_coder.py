@@ -5,7 +5,7 @@ dictionary is as long as the data, so that its size need not be stored and a fil
 Source: compression catalogue C1.
 Measured: 2 to 5 % below zstd-22 on int6 codes; worse than zlib on int8 codes; 7 % over the order-0 entropy of
 Gaussian codes.
-Cost: about 10 s for 17 MB; in the standard library.
+Cost: 10 to 25 s for 17 MB on one core; in the standard library.
 """
 
 import lzma

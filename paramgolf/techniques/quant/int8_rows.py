@@ -13,12 +13,11 @@ baseline's were relative to the scale before it), so that this rounding costs no
 """
 
 from dataclasses import dataclass
-from math import floor
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
+from paramgolf.quant.rounding import nearest_codes, row_quantile
 from paramgolf.registry import technique
 from paramgolf.stored import Grid, Plain, Stored, rows_and_columns
 
@@ -57,22 +56,3 @@ class Int8Rows:
         scale = (row_quantile(matrix.abs(), self.quantile) / 127).clamp_min(self.floor).half()
         codes = nearest_codes(matrix, scale, bits=8)
         return Stored(shape, (Grid(codes=codes.cpu(), scale=scale.cpu(), bits=8),))
-
-
-def row_quantile(matrix: Tensor, share: float) -> Tensor:
-    """(rows,) quantile of every row, linear between the order statistics, for rows of any length.
-
-    `torch.quantile` refuses more than 16 M elements and sorts them all; quantiles near 1 need only the largest few.
-    """
-    place = share * (matrix.shape[1] - 1)
-    largest = matrix.topk(matrix.shape[1] - floor(place), dim=1).values
-    below, above = largest[:, -1], largest[:, max(largest.shape[1] - 2, 0)]
-    return below + (above - below) * (place - floor(place))
-
-
-def nearest_codes(matrix: Tensor, scale: Tensor, *, bits: int) -> Tensor:
-    """(rows, columns) codes nearest to `matrix` on the grid of the fp16 (rows,) `scale`; zero where a scale is."""
-    limit = 2 ** (bits - 1) - 1
-    step = scale.float().unsqueeze(1)
-    codes = torch.where(step > 0, matrix / step, 0).round().clamp(-limit, limit)
-    return codes.to(torch.int8 if bits <= 8 else torch.int16)
