@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from paramgolf.errors import GolfError
 from paramgolf.optim.adam import Adam, AdamConfig
 from paramgolf.optim.clip import clip_gradients
+from paramgolf.optim.constant_rate import Constant
 from paramgolf.optim.muon import Muon, MuonConfig
 from paramgolf.optim.schedule import Progress
-from paramgolf.optim.slots import Average, Constant, OnUpdate, Schedule
+from paramgolf.optim.slots import Average, OnUpdate, Schedule
 from paramgolf.parts import Role, declared
 
 

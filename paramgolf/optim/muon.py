@@ -14,9 +14,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from paramgolf.optim.orthogonalize import Quintic, orthogonalize
+from paramgolf.optim.orthogonalize import ClassicQuintic, Quintic, orthogonalize
 from paramgolf.optim.schedule import warmed_up
-from paramgolf.optim.slots import ClassicQuintic, OnUpdate, Quintics
+from paramgolf.optim.slots import OnUpdate, Quintics
 
 
 @dataclass(frozen=True, kw_only=True)

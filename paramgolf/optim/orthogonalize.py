@@ -6,9 +6,12 @@ but spread the singular values over about 0.7..1.2, which Muon does not mind.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from paramgolf.registry import technique
 
 Quintic = tuple[float, float, float]
 """(a, b, c) of a·s + b·s³ + c·s⁵."""
@@ -33,3 +36,13 @@ def orthogonalize(matrices: Tensor, quintics: Sequence[Quintic], dtype: torch.dt
     if rows > cols:
         x = x.mT
     return x.reshape(matrices.shape)
+
+
+@technique("classic_quintic", fills="optim.matrix.quintics", source="K. Jordan, Muon, 2024; the published baseline")
+@dataclass(frozen=True, kw_only=True)
+class ClassicQuintic:
+    """The same quintic in every iteration, steep at zero."""
+
+    def __call__(self, steps: int) -> tuple[Quintic, ...]:
+        """`steps` times (3.4445, −4.7750, 2.0315)."""
+        return (CLASSIC,) * steps

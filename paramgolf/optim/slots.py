@@ -1,18 +1,16 @@
-"""The places in the optimizer that a technique may fill, and the plain filler of each.
+"""The places in the optimizer that a technique may fill.
 
 Shapes: n matrices of one shape, stacked: (n, rows, cols).
 """
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
-from paramgolf.optim.orthogonalize import CLASSIC, Quintic
+from paramgolf.optim.orthogonalize import Quintic
 from paramgolf.optim.schedule import Progress
-from paramgolf.registry import technique
 
 
 class Schedule(Protocol):
@@ -63,23 +61,3 @@ class Average(Protocol):
 
     def build(self, parameters: Mapping[str, Tensor]) -> Averager:
         """An averager of `parameters`, named as in the model."""
-
-
-@technique("constant_rate", fills="optim.schedule", source="none: the plain thing")
-@dataclass(frozen=True, kw_only=True)
-class Constant:
-    """The learning rate never changes."""
-
-    def __call__(self, progress: Progress) -> float:
-        """1."""
-        return 1.0
-
-
-@technique("classic_quintic", fills="optim.matrix.quintics", source="K. Jordan, Muon, 2024; the published baseline")
-@dataclass(frozen=True, kw_only=True)
-class ClassicQuintic:
-    """The same quintic in every iteration, steep at zero."""
-
-    def __call__(self, steps: int) -> tuple[Quintic, ...]:
-        """`steps` times (3.4445, −4.7750, 2.0315)."""
-        return (CLASSIC,) * steps

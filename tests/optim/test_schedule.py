@@ -7,9 +7,8 @@ from hypothesis import strategies as st
 from paramgolf.errors import UsageError
 from paramgolf.optim.muon import MuonConfig
 from paramgolf.optim.schedule import Progress, warmdown, warmdown_by_steps, warmed_up
-from paramgolf.optim.slots import Constant
 from paramgolf.registry import TECHNIQUES, lookup
-from paramgolf.techniques.optim import Warmdown, WarmdownSteps
+from paramgolf.techniques.optim import Constant, Warmdown, WarmdownSteps
 
 
 @pytest.mark.parametrize(
