@@ -86,7 +86,7 @@ def allowed_layers(name: str) -> set[str]:
     below = roots | STAGES | {"train"}
     catalogue = {f"techniques.{stage}" for stage in STAGES}
     table = {"errors": set(), "registry": {"errors"}, "root": roots, "techniques": catalogue}
-    table |= {stage: roots for stage in STAGES} | {f"techniques.{stage}": roots | {stage} for stage in STAGES}
+    table |= dict.fromkeys(STAGES, roots) | {f"techniques.{stage}": roots | {stage} for stage in STAGES}
     table |= {"train": below, "run": below, "presets": below | catalogue | {"techniques", "run"}}
     table |= {desk: table["presets"] | {"presets"} for desk in DESKS - {"presets"}}
     return table[name] if name in table else set().union(*table.values(), table, DESKS)
