@@ -165,14 +165,20 @@ def test_shuffled_gives_each_window_once_an_epoch(shards, stream) -> None:
     assert (first != second).any()
 
 
+def test_shuffled_ranks_draw_apart(tmp_path: Path) -> None:
+    shards = write_stream(tmp_path, [1000, 1000])
+    places = [build(Shuffled(), shards, world=2, rank=rank).next().ids[:, 0] - 1000 * rank for rank in range(2)]
+    assert (places[0] != places[1]).any()
+
+
 def test_coprime_uses_every_block_before_it_repeats(tmp_path: Path) -> None:
-    shards = write_stream(tmp_path, [1000])
-    loader = build(Coprime(), shards, tokens=SEQ_LEN)
-    phase, blocks, *_ = loader.cursors[0].tolist()
-    starts = [int(loader.draw_windows()[0, 1]) for _ in range(blocks)]
-    assert sorted(starts) == [phase + SEQ_LEN * block for block in range(blocks)]
-    assert len({b - a for a, b in pairwise(starts)}) <= 2  # one stride, which wraps round
-    assert starts != sorted(starts)
+    shards = write_stream(tmp_path, [977])  # 60 blocks, so few strides are coprime
+    for seed in range(8):
+        loader = build(Coprime(), shards, tokens=SEQ_LEN, seed=seed)
+        phase, blocks, *_ = loader.cursors[0].tolist()
+        starts = [int(loader.draw_windows()[0, 1]) for _ in range(blocks)]
+        assert sorted(starts) == [phase + SEQ_LEN * block for block in range(blocks)]
+        assert len({b - a for a, b in pairwise(starts)}) <= 2  # one stride, which wraps round
 
 
 def test_coprime_mixes_more_shards_as_it_goes(tmp_path: Path) -> None:
@@ -242,6 +248,12 @@ def test_packed_shuffling_is_a_permutation(shards) -> None:
     assert len(words) == len(set(words))
     assert len(drawn) == len(in_order)
     assert drawn != in_order
+
+
+def test_packed_blocks_do_not_see_one_another(shards) -> None:
+    batch = build(Packed(block=SEQ_LEN), shards, seq_len=1000).next()
+    assert batch.cu_seqlens is not None
+    assert set(range(0, TOKENS, SEQ_LEN)) < set(batch.cu_seqlens.tolist())
 
 
 def test_packed_row_length_may_change_while_training(shards) -> None:

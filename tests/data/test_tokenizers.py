@@ -73,13 +73,12 @@ def test_bytes_replace_what_is_not_utf8_and_skip_specials() -> None:
 
 
 @settings(deadline=None)
-@given(ANY_TEXT)
-def test_sentencepiece_decodes_to_text_that_encodes_the_same(sp: SentencePieceTokenizer, text: str) -> None:
+@given(st.text("abcXYZ019 .,\n\t\0'\"\u00e9\u65e5\U0001f600", max_size=60))
+def test_sentencepiece_decodes_to_the_text_with_single_spaces(sp: SentencePieceTokenizer, text: str) -> None:
     (ids,) = sp.encode([text])
     assert ids.dtype == np.uint16
     assert BOS not in ids
-    (again,) = sp.encode([sp.decode(ids)])
-    assert again.tolist() == ids.tolist()
+    assert sp.decode(ids) == " ".join(text.replace("\0", " ").split())
 
 
 def test_batches_and_threads_change_nothing(sp_model: Path, sp: SentencePieceTokenizer, texts: list[str]) -> None:
@@ -103,6 +102,7 @@ def test_an_enormous_document_is_encoded_whole(kind: str, sp: SentencePieceToken
 
 
 def test_training_is_deterministic_and_official(texts: list[str], tmp_path: Path) -> None:
+    texts = [f"{text} in 2024" for text in texts]
     first = train_sentencepiece(iter(texts), 400, tmp_path / "a" / "one.model")
     second = train_sentencepiece(iter(texts), 400, tmp_path / "two.model")
     assert first.read_bytes() == second.read_bytes()
@@ -113,8 +113,7 @@ def test_training_is_deterministic_and_official(texts: list[str], tmp_path: Path
     assert (processor.pad_id(), processor.bos_id(), processor.eos_id(), processor.unk_id()) == (0, 1, 2, 3)
     assert (tokenizer.vocab, tokenizer.name, tokenizer.kind, tokenizer.bos) == (400, "one", "sentencepiece", 1)
     assert processor.is_byte(processor.piece_to_id("<0xE2>"))
-    digits = processor.encode("x 1234", out_type=str)
-    assert [piece for piece in digits if piece in "1234"] == ["1", "2", "3", "4"]
+    assert processor.encode("in 2024", out_type=str)[-4:] == ["2", "0", "2", "4"]
     assert processor.encode("a", out_type=str) == ["a"]  # no dummy prefix
     assert processor.encode("\ufb01n\n\n x", out_type=int) == processor.encode("fin x", out_type=int)  # nmt_nfkc
 
