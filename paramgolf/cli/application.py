@@ -1,0 +1,100 @@
+"""The tree of commands."""
+
+import sys
+from collections.abc import Callable
+
+from cyclopts import App
+
+from paramgolf import __version__
+from paramgolf.cli.catalogue import diff_command, presets_command, techniques_command
+from paramgolf.cli.data_commands import check_command, fetch_command, prepare_command, retokenize_command
+from paramgolf.cli.health import doctor_command, estimate_command
+from paramgolf.cli.output import stdout_console
+from paramgolf.cli.past import list_command, show_command
+from paramgolf.cli.running import export_command, run_command, score_command, train_command
+
+ABOUT = """Train the best language model whose code and compressed weights fit a byte budget, scored in bits per byte.
+
+--json, where a command has it, prints what it reads as JSON. --traceback shows where an error came from.
+
+Exit codes: 0 ok, 1 failed check or damaged input, 2 usage, 3 over the byte budget, 4 over the time budget,
+130 interrupted."""
+
+EXAMPLES = {
+    "": ("paramgolf run demo", "paramgolf presets baseline"),
+    "run": ("paramgolf run demo", "paramgolf run baseline --set optim.matrix.lr=0.03 --seed 42 --resume auto"),
+    "train": ("paramgolf train demo", "paramgolf train demo --data my_texts --set train.steps=100"),
+    "export": ("paramgolf export runs/FOLDER", "paramgolf export runs/FOLDER --device cpu"),
+    "score": ("paramgolf score runs/FOLDER", "paramgolf score runs/FOLDER --json"),
+    "presets": ("paramgolf presets", "paramgolf presets baseline --json"),
+    "diff": ("paramgolf diff baseline demo", "paramgolf diff baseline runs/FOLDER --json"),
+    "techniques": ("paramgolf techniques", "paramgolf techniques rope"),
+    "estimate": ("paramgolf estimate baseline", "paramgolf estimate baseline --set model.layers=11 --json"),
+    "doctor": ("paramgolf doctor", "paramgolf doctor --json"),
+    "data": ("paramgolf data prepare stdlib", "paramgolf data check data"),
+    "data prepare": (
+        "paramgolf data prepare stdlib --variant sp1024",
+        "paramgolf data prepare my_texts --variant byte260 --out data/mine --val-documents 500",
+    ),
+    "data fetch": ("paramgolf data fetch sp1024 --train-shards 1", "paramgolf data fetch sp1024 --out data"),
+    "data retokenize": (
+        "paramgolf data retokenize docs_selected.jsonl --variant sp4096",
+        "paramgolf data retokenize docs_selected.jsonl --variant byte260 --variant sp8192=my.model --out data",
+    ),
+    "data check": ("paramgolf data check data", "paramgolf data check data --disjoint --json"),
+    "runs": ("paramgolf runs list", "paramgolf runs show runs/FOLDER"),
+    "runs list": ("paramgolf runs list", "paramgolf runs list --runs elsewhere/runs --json"),
+    "runs show": ("paramgolf runs show runs/FOLDER", "paramgolf runs show runs/FOLDER --json"),
+}
+"""Two examples a command; its help begins with them, and a test parses them."""
+
+
+def examples(path: str) -> str:
+    """What stands at the top of the help of the command `path`."""
+    return "Examples:\n" + "\n".join(f"  {line}" for line in EXAMPLES[path])
+
+
+def application() -> App:
+    """The whole command line. Parsing errors are raised, results returned."""
+    app = App(
+        name="paramgolf",
+        help=ABOUT,
+        help_prologue=examples(""),
+        help_format="plaintext",
+        help_formatter="default" if sys.stdout.isatty() else "plain",
+        version=__version__,
+        console=stdout_console(),
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
+        result_action="return_value",
+    )
+    top: tuple[tuple[str, Callable[..., int]], ...] = (
+        ("run", run_command),
+        ("train", train_command),
+        ("export", export_command),
+        ("score", score_command),
+        ("presets", presets_command),
+        ("diff", diff_command),
+        ("techniques", techniques_command),
+        ("estimate", estimate_command),
+        ("doctor", doctor_command),
+    )
+    for name, command in top:
+        app.command(command, name=name, help_prologue=examples(name))
+    data = App(name="data", help="Prepare, fetch and check data.", help_prologue=examples("data"))
+    on_data: tuple[tuple[str, Callable[..., int]], ...] = (
+        ("prepare", prepare_command),
+        ("fetch", fetch_command),
+        ("retokenize", retokenize_command),
+        ("check", check_command),
+    )
+    for name, command in on_data:
+        data.command(command, name=name, help_prologue=examples(f"data {name}"))
+    runs = App(name="runs", help="Look at past runs.", help_prologue=examples("runs"))
+    on_runs: tuple[tuple[str, Callable[..., int]], ...] = (("list", list_command), ("show", show_command))
+    for name, command in on_runs:
+        runs.command(command, name=name, help_prologue=examples(f"runs {name}"))
+    app.command(data)
+    app.command(runs)
+    return app

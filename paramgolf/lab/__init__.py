@@ -1,0 +1,1 @@
+"""The laboratory around runs: start them, look at them, say beforehand what they will cost."""
