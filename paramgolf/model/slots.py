@@ -185,7 +185,7 @@ class LinearMaker(Protocol):
     def __call__(self, fan_in: int, fan_out: int, *, role: Role, init: Init) -> Linear: ...
 
 
-@technique("dense_linear", fills="model.linear", source="")
+@technique("dense_linear", fills="model.linear", source="none: the plain thing")
 @dataclass(frozen=True, kw_only=True)
 class DenseLinear:
     """Ordinary dense projections."""
@@ -276,7 +276,7 @@ class Objective(Protocol):
     def __call__(self, x: Tensor, head: HeadModule, batch: Batch) -> Tensor: ...
 
 
-@technique("mean_nats", fills="model.objective", source="")
+@technique("mean_nats", fills="model.objective", source="none: the plain thing")
 @dataclass(frozen=True, kw_only=True)
 class MeanNats:
     """The mean cost of the next token."""

@@ -26,6 +26,7 @@ class Rope:
     channels: int = 0
     """How many leading channels of a head rotate; 0: all."""
     base: float = 10_000.0
+    """The slowest pair turns once in about 2π·base positions."""
 
     def build(self, dims: Dims, layer: int) -> nn.Module:
         """The rotation of one layer."""
