@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import math
 import tomllib
 import types
 import typing
@@ -51,7 +52,14 @@ def descend(value: Any, path: tuple[str, ...], text: str, *, done: tuple[str, ..
         return changed(value, path, text, done=done)
     if isinstance(value, tuple):
         names = [name_of(item) or type(item).__name__ for item in value]
-        if path[0] in names and path[1:]:
+        if path[0] in names and not path[1:]:
+            fields = list(field_types(type(value[names.index(path[0])])))
+            raise UsageError(
+                f"{'.'.join((*done, path[0]))} is a technique, not a value",
+                evidence=f"its fields: {', '.join(fields) or 'none'}",
+                fix=f"--set {'.'.join(done)}={','.join(map(str, names))} to choose, or set one of its fields",
+            )
+        if path[0] in names:
             place = names.index(path[0])
             item = changed(value[place], path[1:], text, done=(*done, path[0]))
             return (*value[:place], item, *value[place + 1 :])
@@ -83,9 +91,17 @@ def scalar(text: str, kind: type, *, where: str) -> Any:
     try:
         if kind is bool:
             return {"true": True, "false": False}[text.lower()]
-        return kind(text.replace("_", "")) if kind in (int, float) else text
+        value = kind(text.replace("_", "")) if kind in (int, float) else text
     except (KeyError, ValueError):
-        raise UsageError(f"{where}={text!r} is not a {kind.__name__}") from None
+        raise UsageError(f"{where}={text!r} is not of type {kind.__name__}") from None
+    return finite(value, where)
+
+
+def finite(value: Any, where: str) -> Any:
+    """`value`, unless it is NaN or infinite: no setting means anything by that, and no source can spell it."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{where}={value} is not a finite number")
+    return value
 
 
 def filler(name: str, slot: str) -> Any:
@@ -110,7 +126,7 @@ def without_none(kind: Any) -> tuple[Any, bool]:
     return kind, False
 
 
-def field_types(config: type) -> dict[str, Any]:
+def field_types(config: Any) -> dict[str, Any]:
     """Field name -> resolved type of a dataclass."""
     hints = typing.get_type_hints(config)
     return {field.name: hints[field.name] for field in dataclasses.fields(config)}
@@ -127,13 +143,22 @@ def replaced(config: Any, values: Mapping[str, Any], *, where: str) -> Any:
 
 
 def source(config: Any) -> str:
-    """The Python expression that rebuilds `config`, every field spelled out; its canonical form."""
+    """The Python expression that rebuilds `config`, every field spelled out; its canonical form.
+
+    Equal configs have one form: a whole number in a field of type float is written as a float.
+    """
     if dataclasses.is_dataclass(config):
-        shown = (f"{field.name}={source(getattr(config, field.name))}" for field in dataclasses.fields(config))
+        kinds = field_types(type(config))
+        shown = (f"{name}={source(as_float(getattr(config, name), kind))}" for name, kind in kinds.items())
         return f"{type(config).__name__}({', '.join(shown)})"
     if isinstance(config, tuple):
         return "(" + "".join(f"{source(item)}, " for item in config) + ")"
     return repr(config)
+
+
+def as_float(value: Any, kind: Any) -> Any:
+    """`value`, as a float if it is a whole number in a field whose type `kind` is float."""
+    return float(value) if type(value) is int and without_none(kind)[0] is float else value
 
 
 def digest(config: Any) -> str:
@@ -168,8 +193,9 @@ def compared(path: str, old: Any, new: Any) -> list[Change]:
             return [] if old == new else [Change(path, old, new)]
         names = list(dict.fromkeys([*before, *after]))
         found = [c for name in names for c in compared(f"{path}.{name}", before.get(name), after.get(name))]
-        if not found and old != new:
-            found = [Change(path, tuple(before), tuple(after))]
+        kept_before, kept_after = [n for n in before if n in after], [n for n in after if n in before]
+        if kept_before != kept_after:
+            found.append(Change(path, tuple(before), tuple(after)))
         return found
     return [] if old == new else [Change(path, old, new)]
 
@@ -222,8 +248,8 @@ def built(kind: Any, tree: Any, *, where: str) -> Any:
             raise UsageError(f"{where}={tree!r} is none of {', '.join(map(str, typing.get_args(kind)))}")
         return tree
     if kind not in (int, float, bool, str) or type(tree) is not kind:
-        raise UsageError(f"{where}={tree!r} is not a {getattr(kind, '__name__', kind)}")
-    return tree
+        raise UsageError(f"{where}={tree!r} is not of type {getattr(kind, '__name__', kind)}")
+    return finite(tree, where)
 
 
 def built_config(kind: Any, tree: dict[str, Any], *, where: str) -> Any:
@@ -258,7 +284,20 @@ def built_config(kind: Any, tree: dict[str, Any], *, where: str) -> Any:
 
 
 def overridden(config: T, settings: Iterable[str]) -> T:
-    """`config` after all `settings`, in order."""
-    for setting in settings:
-        config = override(config, setting)
+    """`config` after all `settings`, in order; of two for one path the later holds.
+
+    A setting that is refused is tried again after the others: two that fit only together may come in either order.
+    Raises `UsageError` for the first one that stays refused.
+    """
+    waiting = list({setting.partition("=")[0].strip(): setting for setting in settings}.values())
+    while waiting:
+        refused: dict[str, UsageError] = {}
+        for setting in waiting:
+            try:
+                config = override(config, setting)
+            except UsageError as error:
+                refused[setting] = error
+        if len(refused) == len(waiting):
+            raise next(iter(refused.values()))
+        waiting = list(refused)
     return config

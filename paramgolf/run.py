@@ -30,13 +30,21 @@ class Run:
     seed: int = 1337
 
     def __post_init__(self) -> None:
-        if self.train.seq_len > self.model.context:
-            raise ValueError(f"train.seq_len={self.train.seq_len} exceeds model.context={self.model.context}")
+        if self.longest_row > self.model.context:
+            raise ValueError(f"training rows of {self.longest_row} tokens exceed model.context={self.model.context}")
+        if self.seed < 0:
+            raise ValueError(f"seed={self.seed} is negative")
         if self.train.by == "clock" and self.train.reserve_seconds >= self.contest.train_seconds:
             raise ValueError(
                 f"train.reserve_seconds={self.train.reserve_seconds:g} leaves nothing of "
                 f"contest.train_seconds={self.contest.train_seconds:g}"
             )
+
+    @property
+    def longest_row(self) -> int:
+        """Tokens of the longest row in training; packed documents stand in one, all that a device holds at once."""
+        whole = min(self.train.device_tokens, self.train.batch_tokens)
+        return whole if self.data.loader.packed else self.train.seq_len
 
     @property
     def digest(self) -> str:

@@ -27,6 +27,10 @@ class Contiguous:
     length: int = 0
     """Targets a window; 0: the model's context."""
 
+    def __post_init__(self) -> None:
+        if self.length < 0:
+            raise ValueError(f"length={self.length} is negative")
+
     def __call__(self, bench: Bench) -> Iterator[Scored]:
         length = self.length or bench.context
         return score_windows(bench, length=length, stride=length)

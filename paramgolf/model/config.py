@@ -71,6 +71,9 @@ class GPTConfig:
     objective: Objective = MeanNats()
 
     def __post_init__(self) -> None:
+        for name in ("vocab", "dim", "layers", "heads", "kv_heads", "context"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is not positive")
         if self.dim % self.heads or self.heads % self.kv_heads:
             raise ValueError(f"{self.dim} channels, {self.heads} heads, {self.kv_heads} kv heads do not divide")
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from paramgolf.errors import UsageError
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -34,16 +36,21 @@ class TrainConfig:
     """Steps between two checkpoints, beside those by time; 0: none."""
 
     def __post_init__(self) -> None:
+        for name in ("batch_tokens", "device_tokens", "seq_len", "steps", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is not positive")
         if self.batch_tokens % self.seq_len or self.device_tokens % self.seq_len:
             raise ValueError(f"batch_tokens and device_tokens must be multiples of seq_len={self.seq_len}")
 
     def accumulation(self, world: int) -> int:
-        """Micro-batches a device runs for one step. Raises `ValueError` when the batch does not divide."""
+        """Micro-batches a device runs for one step. Raises `UsageError` when the batch does not divide."""
         share = self.batch_tokens // world
         micro = min(self.device_tokens, share)
         if self.batch_tokens % world or share % micro or micro % self.seq_len:
-            raise ValueError(
+            whole = world * self.device_tokens
+            raise UsageError(
                 f"batch_tokens={self.batch_tokens} does not divide into {world} devices of rows of {self.seq_len} "
-                f"and at most {self.device_tokens} tokens at once"
+                f"and at most {self.device_tokens} tokens at once",
+                fix=f"--set train.batch_tokens={-(-self.batch_tokens // whole) * whole}",
             )
         return share // micro

@@ -28,6 +28,10 @@ class Sliding:
     length: int = 0
     """Targets a window sees; 0: the model's context."""
 
+    def __post_init__(self) -> None:
+        if self.stride < 1 or self.length < 0:
+            raise ValueError(f"stride={self.stride} is not positive, or length={self.length} is negative")
+
     def __call__(self, bench: Bench) -> Iterator[Scored]:
         length = self.length or bench.context
         return score_windows(bench, length=length, stride=min(self.stride, length))
