@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from paramgolf.events import Event
+from paramgolf.events import Event, append
 
 
 def log_lines(event: Event) -> list[str]:
@@ -21,8 +21,7 @@ class ChallengeLog:
     def __call__(self, event: Event) -> None:
         lines = log_lines(event)
         if lines:
-            with self.path.open("a") as file:
-                file.write("\n".join(lines) + "\n")
+            append(self.path, "\n".join(lines) + "\n")
 
 
 def started(event: Event) -> list[str]:

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from paramgolf.errors import GolfError
+
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 
@@ -25,16 +27,36 @@ class Events:
             end_last_line(path)
 
     def emit(self, event: str, **values: Any) -> None:
-        """Record an event. Written in one `write`, so that a reader never sees half a line of ours."""
+        """Record an event. Written in one `write`, so that a reader never sees half a line of ours.
+
+        Raises `GolfError` when the file cannot be written, as on a full disk.
+        """
         if self.path is not None:
-            with self.path.open("ab") as file:
-                file.write(json.dumps(stamped(event, values)).encode() + b"\n")
+            append(self.path, json.dumps(stamped(event, values)) + "\n")
         self.say(event, **values)
 
     def say(self, event: str, **values: Any) -> None:
         """Tell the listeners only: for progress that nobody will want to read back."""
         for listener in self.listeners:
             listener(stamped(event, values))
+
+
+def append(path: Path, text: str) -> None:
+    """Add `text` to the end of `path`. Raises `GolfError` when that cannot be done."""
+    try:
+        with path.open("ab") as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> GolfError:
+    """The error for a file of a run that cannot be written."""
+    return GolfError(
+        f"{path.name} could not be written: {error.strerror}",
+        evidence=f"{path}; what was there before is intact",
+        fix=f"df -h {path.parent}; free some space there, then resume the run",
+    )
 
 
 def stamped(event: str, values: Event) -> Event:

@@ -3,10 +3,12 @@
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from paramgolf.errors import UsageError
+from paramgolf.events import unwritable
 
 RUNS = Path("runs")
 
@@ -30,14 +32,20 @@ class RunFolder:
         self.write_bytes(target, text.encode())
 
     def write_bytes(self, target: Path, content: bytes) -> None:
-        """Replace `target` by `content` in one step: a reader sees the old file or the new, never a part."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """Replace `target` by `content` in one step: a reader sees the old file or the new, never a part.
+
+        Raises `GolfError` when it cannot be written, as on a full disk; the old file then stays.
+        """
         partial = target.with_name(f".{target.name}.{os.getpid()}")
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             partial.write_bytes(content)
             os.replace(partial, target)
+        except OSError as error:
+            raise unwritable(target, error) from error
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
 
     def write_json(self, target: Path, values: dict[str, Any]) -> None:
         """Replace `target` by `values`, indented."""
@@ -60,8 +68,9 @@ def new_folder(root: Path, preset: str, digest: str, seed: int) -> RunFolder:
 
 
 def latest_unfinished(root: Path, digest: str, seed: int) -> RunFolder | None:
-    """The newest folder below `root` of this config and seed without a result: what `--resume auto` means."""
-    found = [path for path in root.glob(f"*_{digest}_s{seed}*") if not (path / "result.json").exists()]
+    """The newest run below `root` of this config and seed without a result: what `--resume auto` means."""
+    named = (*root.glob(f"*_{digest}_s{seed}"), *root.glob(f"*_{digest}_s{seed}_*"))
+    found = [path for path in named if (path / "config.toml").exists() and not (path / "result.json").exists()]
     return RunFolder(max(found, key=lambda path: path.stat().st_mtime)) if found else None
 
 

@@ -134,7 +134,7 @@ def train_stage(session: Session, validation: Validation) -> Trained:
         steps=run.train.steps,
         train_seconds=outcome.seconds,
         step_ms=outcome.step_ms,
-        by_clock=run.train.by == "clock",
+        by_clock=run.train.by == "clock" and outcome.steps < run.train.steps,
         peak_mib=peak,
         reserved_mib=reserved,
     )
