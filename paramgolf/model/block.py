@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from paramgolf.model.config import GPTConfig
 from paramgolf.model.slots import Half, Pass, PerLayer, Sublayers, Tap
-from paramgolf.parts import Part, Role
+from paramgolf.parts import Part, Role, project_together
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -41,9 +41,8 @@ class Attention(Part):
     def forward(self, x: Tensor, now: Pass) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         rows, length, _ = x.shape
-        q = self.q(x).view(rows, length, -1, self.head_dim)
-        k = self.k(x).view(rows, length, -1, self.head_dim)
-        v = self.v(x).view(rows, length, -1, self.head_dim)
+        projected = project_together(x, (self.q, self.k, self.v))
+        q, k, v = (y.view(rows, length, -1, self.head_dim) for y in projected)
         for part in self.on_value:
             v = part(v, x, now)
         for part in self.on_qk:
