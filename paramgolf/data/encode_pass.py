@@ -91,16 +91,17 @@ class EncodePass:
         if document.split == "val":
             self.val_hashes.add(document.hash)
             counts.val += 1
-        elif document.hash in self.val_hashes:
-            counts.duplicate += 1
-            if self.options.duplicates == "error":
+        else:
+            equal = document.hash in self.val_hashes
+            counts.duplicate += equal
+            if equal and self.options.duplicates == "error":
                 raise DataError(
                     "a training document equals a validation document",
                     evidence=f"document {document.place:,} of {self.corpus.name}, {document.bytes:,} bytes",
                     fix="remove it, or let the preparation drop such documents (--duplicates drop)",
                 )
-            return False
-        else:
+            if equal and self.options.duplicates == "drop":
+                return False
             counts.train += 1
         counts.repaired += document.repaired
         counts.text_bytes += document.bytes

@@ -100,7 +100,7 @@ class DatasetStats(ManifestPart):
     docs_empty: int | None = None
     """Documents dropped because nothing was left after cleaning."""
     docs_duplicate: int | None = None
-    """Training documents dropped because they equal a validation document."""
+    """Training documents that equal a validation document; dropped unless asked otherwise."""
     docs_repaired: int | None = None
     """Documents in which invalid UTF-8 was replaced."""
 

@@ -50,8 +50,8 @@ class PrepareOptions:
     """How many training documents a new tokenizer learns from; the trainer holds them in memory. None: all."""
     official_trainer: bool = False
     """Leave documents of more than 4,192 bytes out of the tokenizer's training, as the official models did (D2)."""
-    duplicates: Literal["drop", "error"] = "drop"
-    """What to do with a training document that equals a validation document."""
+    duplicates: Literal["drop", "error", "keep"] = "drop"
+    """What to do with a training document that equals a validation document. They are counted in any case."""
     workers: int | None = None
     """Threads that encode. None: one a core."""
     overwrite: bool = False
@@ -62,5 +62,5 @@ class PrepareOptions:
         """The settings that the result depends on."""
         return (
             f"{self.shard_tokens} {self.val_documents} {self.val_share} {self.limit} {self.tokenizer_documents}"
-            f" {self.official_trainer}"
+            f" {self.official_trainer} {self.duplicates == 'keep'}"
         )

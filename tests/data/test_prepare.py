@@ -138,6 +138,15 @@ def test_a_duplicate_can_be_an_error(tmp_path: Path, corpus: Corpus) -> None:
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
+def test_duplicates_can_be_kept(tmp_path: Path, corpus: Corpus) -> None:
+    dropped = prepare(corpus, tmp_path / "a", variant="byte260", options=OPTIONS).datasets[0].stats
+    kept = prepare(corpus, tmp_path / "b", variant="byte260", options=replace(OPTIONS, duplicates="keep"))
+    assert dropped.docs_duplicate
+    assert dropped.docs_train is not None
+    assert kept.datasets[0].stats.docs_train == dropped.docs_train + dropped.docs_duplicate
+    assert kept.datasets[0].stats.docs_duplicate == dropped.docs_duplicate
+
+
 @pytest.mark.parametrize(("texts", "which"), [(["a", "b"], "training"), (["", "b"], "validation")])
 def test_an_empty_split_is_refused(tmp_path: Path, texts: list[str], which: str) -> None:
     corpus = write_corpus(tmp_path / "tiny.jsonl", texts)
