@@ -39,6 +39,8 @@ class RunFolder:
         partial = target.with_name(f".{target.name}.{os.getpid()}")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            for leftover in target.parent.glob(f".{target.name}.*"):  # of a process that was killed
+                leftover.unlink()
             partial.write_bytes(content)
             os.replace(partial, target)
         except OSError as error:

@@ -73,17 +73,18 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         with safe_open(path, framework="pt") as file:
             small = json.loads(file.metadata()["run"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        checkpoint = Checkpoint(
+            step=small["step"],
+            seconds=small["seconds"],
+            weights=below(tensors, "weights/"),
+            optimizer=below(tensors, "optimizer/"),
+            loader=small["loader"],
+            notes=small["notes"],
+        )
+        torch.set_rng_state(tensors["random"])
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise GolfError("the checkpoint is damaged", evidence=f"{path}: {error}", fix="start a new run") from error
-    torch.set_rng_state(tensors["random"])
-    return Checkpoint(
-        step=small["step"],
-        seconds=small["seconds"],
-        weights=below(tensors, "weights/"),
-        optimizer=below(tensors, "optimizer/"),
-        loader=small["loader"],
-        notes=small["notes"],
-    )
+    return checkpoint
 
 
 def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

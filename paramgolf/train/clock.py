@@ -25,7 +25,7 @@ class Clock:
         self.spent = spent
         self.since: float | None = None
         self.ends: list[float] = []
-        """`elapsed` at the end of each step of this process."""
+        """`elapsed` when this process began to train, and at the end of each of its steps."""
 
     @property
     def elapsed(self) -> float:
@@ -35,6 +35,8 @@ class Clock:
     def start(self) -> None:
         """Let time count."""
         assert self.since is None
+        if not self.ends:
+            self.ends.append(self.spent)
         self.since = self.now()
 
     def stop(self) -> None:
@@ -47,7 +49,7 @@ class Clock:
         self.ends.append(self.elapsed)
 
     def median_step(self, last: int = 0) -> float:
-        """Median time of the steps of this process, or of the `last` of them, seconds; 0 before two have ended."""
+        """Median time of the steps of this process, or of the `last` of them, seconds; 0 before one has ended."""
         ends = self.ends[-last - 1 :] if last else self.ends
         return statistics.median(b - a for a, b in pairwise(ends)) if len(ends) > 1 else 0.0
 
@@ -66,7 +68,9 @@ class Clock:
             return True
         if self.config.by == "steps":
             return False
-        return self.elapsed + (1 + in_flight) * self.median_step(last=20) > self.budget
+        # A resumed process has no step of its own yet and goes by the average of the steps before it.
+        pace = self.median_step(last=20) or (self.elapsed / step if step else 0.0)
+        return self.elapsed + (1 + in_flight) * pace > self.budget
 
     def require_room(self) -> None:
         """Raise `OverTime` when the budget does not hold a single step."""

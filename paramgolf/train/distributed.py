@@ -80,13 +80,12 @@ def placed(wanted: str = "auto") -> Iterator[Place]:
         dist.destroy_process_group()
 
 
-def average_gradients(parameters: Sequence[Tensor], world: int) -> None:
-    """Replace each gradient by its mean over ranks, in one collective per dtype."""
+def average_over_ranks(tensors: Sequence[Tensor], world: int) -> None:
+    """Replace each of `tensors`, fp32 on one device, by its mean over ranks, in one collective."""
     if world == 1:
         return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
     dist.all_reduce(flat)
     flat /= world
-    for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
+    for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(mean.view_as(tensor))

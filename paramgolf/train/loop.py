@@ -17,7 +17,7 @@ from paramgolf.optim.schedule import Progress
 from paramgolf.train.checkpoint import Checkpoint
 from paramgolf.train.clock import Clock
 from paramgolf.train.config import TrainConfig
-from paramgolf.train.distributed import Place, average_gradients
+from paramgolf.train.distributed import Place, average_over_ranks
 from paramgolf.train.signals import StopRequest
 
 Loss = Callable[[Batch], Tensor]
@@ -64,7 +64,8 @@ class Trainer:
             loss = self.loss(self.loader.next().to(self.place.device)) / self.accumulation
             loss.backward()
             total += loss.detach()
-        average_gradients(list(self.optimizer.parameters.values()), self.place.world)
+        gradients = [parameter.grad for parameter in self.optimizer.parameters.values() if parameter.grad is not None]
+        average_over_ranks([*gradients, total], self.place.world)
         self.optimizer.step(progress)
         self.optimizer.zero_grad()
         self.mailbox[self.step % 2].copy_(total, non_blocking=True)
@@ -140,17 +141,17 @@ def train(trainer: Trainer, events: Events, hooks: Hooks, stop: StopRequest, not
             pause(trainer, lambda: hooks.validate(trainer.step))
         late = 0 < config.checkpoint_seconds < clock.elapsed - saved_at
         if trainer.place.agree([late or due(config.checkpoint_steps, trainer.step)])[0]:
-            pause(trainer, lambda: hooks.save(trainer.checkpoint(notes)))
+            pause(trainer, lambda: save_finite(trainer, hooks, notes))
             saved_at = clock.elapsed
     trainer.place.synchronize()
     if lag and trainer.step > begun:
         loss = settle(trainer, events, trainer.step)
     clock.stop()
     if asked:
-        hooks.save(trainer.checkpoint(notes))
+        save_finite(trainer, hooks, notes)
         raise Interrupted(f"stopped by {stop.name} after step {trainer.step}; everything so far is saved")
     outcome = Outcome(trainer.step, clock.elapsed, 1000 * clock.median_step(), loss)
-    hooks.save(trainer.checkpoint({**notes, "trained": outcome._asdict()}))
+    save_finite(trainer, hooks, {**notes, "trained": outcome._asdict()})
     return outcome
 
 
@@ -161,11 +162,7 @@ def settle(trainer: Trainer, events: Events, step: int) -> float:
     if step == 1:
         trainer.clock.require_room()
     if not math.isfinite(loss):
-        raise GolfError(
-            f"the training loss became {loss} at step {step}",
-            evidence=f"learning rates {trainer.optimizer.learning_rates()}",
-            fix="the last good checkpoint is kept; start a run with smaller learning rates",
-        )
+        raise diverged(f"the training loss became {loss} at step {step}", trainer)
     if step <= 10 or step % trainer.config.log_every == 0:
         progress = trainer.clock.progress(step)
         events.emit(
@@ -179,6 +176,26 @@ def settle(trainer: Trainer, events: Events, step: int) -> float:
             tokens_per_second=trainer.config.batch_tokens * step / trainer.clock.elapsed,
         )
     return loss
+
+
+def save_finite(trainer: Trainer, hooks: Hooks, notes: dict[str, Any]) -> None:
+    """Save, unless a weight is not finite: the loss of a step speaks of the weights before it.
+
+    Raises `GolfError` then; the last good checkpoint stays.
+    """
+    spoilt = next((name for name, weight in trainer.optimizer.parameters.items() if not weight.isfinite().all()), None)
+    if spoilt:
+        raise diverged(f"{spoilt} is not finite after step {trainer.step}", trainer)
+    hooks.save(trainer.checkpoint(notes))
+
+
+def diverged(what: str, trainer: Trainer) -> GolfError:
+    """The error for a run whose numbers are no longer finite."""
+    return GolfError(
+        what,
+        evidence=f"learning rates {trainer.optimizer.learning_rates()}",
+        fix="the last good checkpoint is kept; start a run with smaller learning rates",
+    )
 
 
 def due(every: int, step: int) -> bool:

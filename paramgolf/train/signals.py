@@ -37,5 +37,5 @@ def stop_requested() -> Iterator[StopRequest]:
     try:
         yield request
     finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
+        for caught, handler in usual.items():
+            signal.signal(caught, handler)
