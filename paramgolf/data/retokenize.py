@@ -61,7 +61,7 @@ def retokenize(
     if not names:
         raise UsageError("no variant was asked for", fix="--variant sp1024")
     if verify and told.docs_sha256:
-        check_documents(docs, told.docs_sha256)
+        require_frozen(docs, told.docs_sha256)
     options = replace(options, val_documents=val_documents, official_trainer=True)
     corpus = replace(open_corpus(docs), name="fineweb")
     for variant in variants:
@@ -85,7 +85,7 @@ def read_side_manifest(docs: Path, sidecar: Path | None) -> FrozenDocuments:
     return FrozenDocuments(**known)
 
 
-def check_documents(docs: Path, sha256: str) -> None:
+def require_frozen(docs: Path, sha256: str) -> None:
     """Raise `DataError` when `docs` is not the frozen file."""
     found = sha256_of(docs)
     if found != sha256:
