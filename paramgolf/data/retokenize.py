@@ -29,9 +29,9 @@ class FrozenDocuments:
 
 def retokenize(
     docs: Path,
-    out: Path,
-    *,
     variants: Sequence[str],
+    *,
+    out: Path,
     sidecar: Path | None = None,
     verify: bool = True,
     options: PrepareOptions | None = None,
@@ -43,7 +43,7 @@ def retokenize(
     manifest (by default the one beside `docs`); its SHA-256 is verified first, which reads the file once, unless
     `verify` is false. Validation is the first 50,000 documents, and `DataError` is raised when the side manifest
     says otherwise or another number comes out: with 10,000, as one script in use has it, the other 40,000 are
-    trained on (issue #2127). `options.duplicates="keep"` gives the official bytes.
+    trained on (issue #2127). The official pipeline drops no duplicates: `options.duplicates="keep"` does as it does.
     """
     docs = docs / "docs_selected.jsonl" if docs.is_dir() else docs
     if not docs.is_file():

@@ -45,7 +45,7 @@ def documents_in(folder: Path, split: str) -> int:
 
 def test_every_variant_has_the_same_documents(docs: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    manifest = retokenize(docs, out, variants=["byte260", "sp300"], options=OPTIONS)
+    manifest = retokenize(docs, ["byte260", "sp300"], out=out, options=OPTIONS)
     for variant in ("byte260", "sp300"):
         folder = open_dataset(out, variant).val[0].parent
         assert folder.name == f"fineweb10B_{variant}"
@@ -61,10 +61,10 @@ def test_every_variant_has_the_same_documents(docs: Path, tmp_path: Path) -> Non
 
 
 def test_a_model_is_reused(docs: Path, tmp_path: Path) -> None:
-    retokenize(docs, tmp_path / "a", variants=["sp300"], options=OPTIONS)
+    retokenize(docs, ["sp300"], out=tmp_path / "a", options=OPTIONS)
     model = tmp_path / "own.model"
     shutil.copy(tmp_path / "a" / "tokenizers" / "fineweb_300_bpe.model", model)
-    retokenize(docs.parent, tmp_path / "b", variants=[f"300={model}"], options=OPTIONS)
+    retokenize(docs.parent, [f"300={model}"], out=tmp_path / "b", options=OPTIONS)
     shard = "datasets/fineweb10B_sp300/fineweb_train_000000.bin"
     assert (tmp_path / "b" / shard).read_bytes() == (tmp_path / "a" / shard).read_bytes()
     assert (tmp_path / "b" / "tokenizers" / "own.model").exists()
@@ -73,36 +73,36 @@ def test_a_model_is_reused(docs: Path, tmp_path: Path) -> None:
 def test_changed_documents_are_refused(docs: Path, tmp_path: Path) -> None:
     docs.write_bytes(docs.read_bytes().replace(b" 0 ", b" 1 ", 1).replace(b" 1", b" 2", 1))
     with pytest.raises(DataError, match="not the frozen selection"):
-        retokenize(docs, tmp_path / "out", variants=["byte260"], options=OPTIONS)
+        retokenize(docs, ["byte260"], out=tmp_path / "out", options=OPTIONS)
     assert not (tmp_path / "out").exists()
-    retokenize(docs, tmp_path / "out", variants=["byte260"], options=OPTIONS, verify=False)
+    retokenize(docs, ["byte260"], out=tmp_path / "out", options=OPTIONS, verify=False)
 
 
 def test_the_number_of_validation_documents_is_the_official_one(docs: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="number of validation documents") as caught:
-        retokenize(docs, tmp_path / "out", variants=["byte260"], options=replace(OPTIONS, val_documents=None))
+        retokenize(docs, ["byte260"], out=tmp_path / "out", options=replace(OPTIONS, val_documents=None))
     assert "asked for 50,000, the side manifest says 10" in str(caught.value)
     tell(docs, docs_val=50_000)
     with pytest.raises(DataError, match="no documents for training"):
-        retokenize(docs, tmp_path / "out", variants=["byte260"])
+        retokenize(docs, ["byte260"], out=tmp_path / "out")
 
 
 def test_missing_and_empty_documents_are_noticed(docs: Path, tmp_path: Path) -> None:
     tell(docs, num_docs=DOCS + 1)
     with pytest.raises(DataError, match="not made from all documents") as caught:
-        retokenize(docs, tmp_path / "a", variants=["byte260"], options=OPTIONS)
+        retokenize(docs, ["byte260"], out=tmp_path / "a", options=OPTIONS)
     assert "60 were read, the side manifest says 61" in str(caught.value)
     docs.write_text('{"text": " "}\n' + docs.read_text())
     with pytest.raises(DataError, match="does not have the validation documents") as caught:
-        retokenize(docs, tmp_path / "b", variants=["byte260"], options=OPTIONS, verify=False)
+        retokenize(docs, ["byte260"], out=tmp_path / "b", options=OPTIONS, verify=False)
     assert "9 came out, 10 are wanted; 1 documents are empty" in str(caught.value)
 
 
 def test_what_cannot_be_used(docs: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not there"):
-        retokenize(tmp_path / "absent.jsonl", tmp_path / "out", variants=["byte260"])
+        retokenize(tmp_path / "absent.jsonl", ["byte260"], out=tmp_path / "out")
     with pytest.raises(UsageError, match="no variant"):
-        retokenize(docs, tmp_path / "out", variants=[], options=OPTIONS)
+        retokenize(docs, [], out=tmp_path / "out", options=OPTIONS)
     (tmp_path / "broken.json").write_text("[")
     with pytest.raises(DataError, match="not a side manifest"):
-        retokenize(docs, tmp_path / "out", variants=["byte260"], sidecar=tmp_path / "broken.json")
+        retokenize(docs, ["byte260"], out=tmp_path / "out", sidecar=tmp_path / "broken.json")
