@@ -162,7 +162,9 @@ def flash_attention(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tens
 
 
 def flex_core(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
-    """FlexAttention with the planned block mask."""
+    """FlexAttention with the planned block mask. On the CPU it has no gradient: `UsageError`."""
+    if q.device.type == "cpu" and q.requires_grad:
+        raise UsageError("attention backend 'flex' cannot train on the CPU", fix="--set model.backend=auto")
     from torch.nn.attention.flex_attention import flex_attention
 
     y: Any = flex_attention(

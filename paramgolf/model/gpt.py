@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paramgolf.batch import Batch
+from paramgolf.errors import UsageError
 from paramgolf.model.attention import plan
 from paramgolf.model.block import Block, rms_norm
 from paramgolf.model.config import GPTConfig
@@ -50,6 +51,11 @@ class GPT(Part):
 
     def hidden(self, batch: Batch) -> Tensor:
         """(B, T, D): the normalized residual that the head reads."""
+        if batch.ids.shape[1] > self.config.context:
+            raise UsageError(
+                f"a row of {batch.ids.shape[1]} tokens does not fit model.context={self.config.context}",
+                fix=f"--set model.context={batch.ids.shape[1]}",
+            )
         x = self.embedding.embed(batch.ids).to(self.compute)
         now = Pass(batch, plan(self.config.backend, batch), x)
         for part in self.on_embed:
