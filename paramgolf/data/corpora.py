@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from paramgolf.data.documents import Document, Split, share_of
+from paramgolf.data.documents import Document, SplitName, share_of
 from paramgolf.data.readers import (
     COMPRESSED,
     RECORD_SUFFIXES,
@@ -179,7 +179,7 @@ def stdlib() -> Corpus:
             fix="give a folder of text instead: --data PATH",
         )
     shares = sorted((share_of(name.as_posix()), name) for name in names)
-    splits: tuple[Split, ...] = ("val", "train")
+    splits: tuple[SplitName, ...] = ("val", "train")
     chosen = {split: [name for share, name in shares if (share < 0.05) == (split == "val")] for split in splits}
     sources = chain.from_iterable(
         (TextSource(root / name, name.as_posix(), split) for name in chosen[split]) for split in splits

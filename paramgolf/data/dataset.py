@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paramgolf.data.corpora import open_corpus
+from paramgolf.data.journal import JOURNAL_NAME, has_journal
 from paramgolf.data.manifest import MANIFEST_NAME, DatasetEntry, Manifest, dataset_name, read_manifest
 from paramgolf.data.prepare import prepare, prepare_plan
 from paramgolf.data.preparing import PrepareOptions, PrepareProgress
@@ -41,6 +42,12 @@ def open_dataset(folder: Path, variant: str | None = None, *, tokenizer: str | P
     if not folder.is_dir():
         raise missing_data(folder, "no such folder")
     place = chosen_folder(folder, variant)
+    if has_journal(place):
+        raise DataError(
+            f"the preparation of {place.name} was not finished",
+            evidence=f"{place / JOURNAL_NAME} is still there",
+            fix="repeat the command that prepares it; it continues where it stopped",
+        )
     roots = [place, *(above for above in place.parents[:3] if above / "datasets" in place.parents)]
     root = next((above for above in roots if (above / MANIFEST_NAME).is_file()), None)
     manifest = read_manifest(root / MANIFEST_NAME) if root else None
@@ -201,5 +208,6 @@ def prepared(
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether `folder` holds shards, or a manifest of some."""
-    return folder.is_dir() and ((folder / MANIFEST_NAME).is_file() or any(folder.glob("**/*_train_*.bin")))
+    """Whether `folder` holds token shards, or folders of them."""
+    layouts = ("*.bin", "*/*_train_*.bin", "datasets/*/*.bin", "datasets/datasets/*/*.bin")
+    return folder.is_dir() and any(any(folder.glob(layout)) for layout in layouts)

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from paramgolf.data.tokenizers import clean_text
 
-Split = Literal["train", "val"]
+SplitName = Literal["train", "val"]
 
 Marks = tuple[tuple[str, ...], ...]
 """Where a long text may be cut, best places first; the line breaks a mark begins with stay in front of the cut."""
@@ -23,7 +23,7 @@ class Document(NamedTuple):
     """One text of a corpus, as its file gave it."""
 
     text: str
-    split: Split | None
+    split: SplitName | None
     """What the corpus says of it; None where the corpus leaves the choice to the number of validation documents."""
     source: str
     """The file it came from, relative to the corpus."""

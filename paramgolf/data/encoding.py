@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from paramgolf.data.documents import Document, Split, clean_document, document_hash
+from paramgolf.data.documents import Document, SplitName, clean_document, document_hash
 from paramgolf.data.shards import Ids
 from paramgolf.data.tokenizers import SentencePieceTokenizer, Tokenizer
 
@@ -31,7 +31,7 @@ class Encoded(NamedTuple):
     """What is kept of one document."""
 
     place: int
-    split: Split
+    split: SplitName
     ids: Ids
     """BOS and the pieces (D1); empty for an empty document or one that was not to be encoded."""
     hash: bytes

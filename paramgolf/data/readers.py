@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 import zstandard
 
-from paramgolf.data.documents import PROSE, PYTHON, Document, Split, cut_pieces
+from paramgolf.data.documents import PROSE, PYTHON, Document, SplitName, cut_pieces
 from paramgolf.errors import DataError, UsageError
 
 COMPRESSED = (".gz", ".xz", ".zst")
@@ -27,7 +27,7 @@ class TextSource(NamedTuple):
     path: Path
     name: str
     """Relative to the corpus, with forward slashes."""
-    split: Split | None
+    split: SplitName | None
 
 
 def source_kind(path: Path) -> str | None:

@@ -120,6 +120,14 @@ def test_a_truncated_shard_is_refused(out: Path) -> None:
         open_dataset(out, "sp300")
 
 
+def test_an_unfinished_preparation_is_not_opened(out: Path) -> None:
+    (out / "manifest.json").unlink()
+    (out / "datasets" / "sample_sp300" / ".prepare.json").write_text("{}")
+    with pytest.raises(DataError, match="was not finished"):
+        open_dataset(out, "sp300")
+    assert open_dataset(out, "byte260")
+
+
 def test_a_tokenizer_of_another_vocabulary_is_refused(out: Path) -> None:
     manifest = read_manifest(out / "manifest.json")
     entry = manifest.dataset("sample_sp300")
@@ -175,3 +183,9 @@ def test_a_prepared_folder_is_taken_as_it_is(out: Path, tmp_path: Path) -> None:
     model = out / "tokenizers" / "sample_300_bpe.model"
     assert prepared(str(out / "datasets" / "sample_sp300"), variant=str(model), root=tmp_path).train == dataset.train
     assert not (tmp_path / "unused").exists()
+
+
+def test_a_folder_of_text_with_a_manifest_of_something_else_is_a_corpus(tmp_path: Path) -> None:
+    small_corpus(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"name": "an extension of a browser", "version": 3}')
+    assert prepared(str(tmp_path), variant="byte260", root=tmp_path / "root", options=OPTIONS).tokenizer.vocab == 260
