@@ -39,7 +39,7 @@ EXAMPLES = {
     "data fetch": ("paramgolf data fetch sp1024 --train-shards 1", "paramgolf data fetch sp1024 --out data"),
     "data retokenize": (
         "paramgolf data retokenize docs_selected.jsonl --variant sp4096",
-        "paramgolf data retokenize docs_selected.jsonl --variant byte260 --variant sp8192=my.model --out data",
+        "paramgolf data retokenize docs_selected.jsonl --variant byte260 --variant 8192=my.model --out data",
     ),
     "data check": ("paramgolf data check data", "paramgolf data check data --disjoint --json"),
     "runs": ("paramgolf runs list", "paramgolf runs show runs/FOLDER"),

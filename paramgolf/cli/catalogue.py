@@ -1,5 +1,7 @@
 """`presets`, `diff` and `techniques`: what there is to run and to combine."""
 
+import inspect
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,15 +42,15 @@ def presets_command(name: str | None = None, /, *, json: Json = False) -> int:
         return 0
     run = asked_run(name)
     params = role_counts(run).total()
-    about = (PRESETS[name].__doc__ or "").strip()
+    about = inspect.cleandoc(PRESETS[name].__doc__ or "")
     if json:
         config, code = plain_tree(run), source(run)
         print_json(
             {"name": name, "params": params, "digest": run.digest, "about": about, "config": config, "source": code}
         )
         return 0
-    print_text(f"# {name}: {about}")
-    print_text(f"# {params:,} parameters, digest {run.digest}\n\n{to_toml(run).rstrip()}")
+    print_text(textwrap.indent(f"{name}: {about}\n{params:,} parameters, digest {run.digest}", "# ", lambda line: True))
+    print_text(f"\n{to_toml(run).rstrip()}")
     return 0
 
 

@@ -1,10 +1,13 @@
 """`data prepare`, `fetch`, `retokenize` and `check`."""
 
 from pathlib import Path
+from typing import Literal
 
 from paramgolf.cli.options import Json, Switch
 from paramgolf.cli.output import print_json, print_rows, print_text
 from paramgolf.cli.progress import display
+
+Duplicates = Literal["drop", "keep", "error"]
 
 
 def prepare_command(
@@ -17,6 +20,7 @@ def prepare_command(
     limit: int | None = None,
     shard_tokens: int = 100_000_000,
     workers: int | None = None,
+    duplicates: Duplicates = "drop",
     overwrite: Switch = False,
 ) -> int:
     """Turn texts into token shards: stdlib, a folder of text, JSON lines (.gz, .xz, .zst) or Parquet.
@@ -39,6 +43,8 @@ def prepare_command(
         Tokens of a shard.
     workers
         Threads that encode; by default one a core.
+    duplicates
+        What to do with a training document that equals a validation document.
     overwrite
         Replace data of the same name made from something else.
     """
@@ -48,7 +54,12 @@ def prepare_command(
     from paramgolf.data.preparing import PrepareOptions
 
     options = PrepareOptions(
-        shard_tokens=shard_tokens, val_documents=val_documents, limit=limit, workers=workers, overwrite=overwrite
+        shard_tokens=shard_tokens,
+        val_documents=val_documents,
+        limit=limit,
+        workers=workers,
+        duplicates=duplicates,
+        overwrite=overwrite,
     )
     with display() as shown:
         manifest = prepare(open_corpus(corpus), out, variant=variant, options=options, progress=show_preparing(shown))
@@ -110,6 +121,7 @@ def fetch_command(
     repo: str = "willdepueoai/parameter-golf",
     remote_root: str = "datasets",
     endpoint: str | None = None,
+    cache: Path | None = None,
     with_docs: Switch = False,
     skip_manifest: Switch = False,
 ) -> int:
@@ -129,6 +141,8 @@ def fetch_command(
         Folder in that repository.
     endpoint
         Another hub, as https://example.org.
+    cache
+        Where downloads are kept; by default where huggingface_hub keeps them.
     with_docs
         Also the texts themselves, for retokenize.
     skip_manifest
@@ -138,7 +152,12 @@ def fetch_command(
     from paramgolf.data.fetch import FetchOptions, fetch
 
     options = FetchOptions(
-        repo=repo, remote_root=remote_root, endpoint=endpoint, with_docs=with_docs, skip_manifest=skip_manifest
+        repo=repo,
+        remote_root=remote_root,
+        endpoint=endpoint,
+        cache=cache,
+        with_docs=with_docs,
+        skip_manifest=skip_manifest,
     )
     with display() as shown:
         done = fetch(variant, out, train_shards=train_shards, options=options, progress=show_fetching(shown))
@@ -147,20 +166,53 @@ def fetch_command(
     return 0
 
 
-def retokenize_command(docs: Path, /, *, variant: tuple[str, ...] = ("sp1024",), out: Path = Path("data")) -> int:
+def retokenize_command(
+    docs: Path,
+    /,
+    *,
+    variant: tuple[str, ...] = ("sp1024",),
+    out: Path = Path("data"),
+    sidecar: Path | None = None,
+    val_documents: int | None = None,
+    workers: int | None = None,
+    duplicates: Duplicates = "drop",
+    trust: Switch = False,
+) -> int:
     """Tokenize the challenge's own documents anew, with the official validation documents.
 
     Parameters
     ----------
     docs
-        docs_selected.jsonl, from data fetch --with-docs.
+        docs_selected.jsonl or its folder, from data fetch --with-docs.
     variant
-        Tokenizer: byte260, spNNNN, or spNNNN=PATH.model to reuse one; may be repeated.
+        Tokenizer: byte260, spNNNN, or NNNN=PATH.model to reuse one; may be repeated.
     out
         Where the data goes.
+    sidecar
+        The side manifest of the documents; by default the one beside them.
+    val_documents
+        The first so many documents are validation; by default the official 50,000.
+    workers
+        Threads that encode; by default one a core.
+    duplicates
+        What to do with a training document that equals a validation document; the official pipeline keeps it.
+    trust
+        Do not compare the documents with the side manifest's SHA-256.
     """
+    from paramgolf.cli.preparation import show_preparing
+    from paramgolf.data.preparing import PrepareOptions
     from paramgolf.data.retokenize import retokenize
 
-    retokenize(docs, variant, out=out)
+    options = PrepareOptions(val_documents=val_documents, workers=workers, duplicates=duplicates)
+    with display() as shown:
+        retokenize(
+            docs,
+            variant,
+            out=out,
+            sidecar=sidecar,
+            verify=not trust,
+            options=options,
+            progress=show_preparing(shown),
+        )
     print_text(f"next: paramgolf data check {out}")
     return 0

@@ -29,7 +29,9 @@ def main(words: Sequence[str] | None = None) -> int:
     wanted = [word for word in given if word != TRACEBACK]
     try:
         with sigterm_unwinds():
-            return application()(wanted) or 0
+            code = application()(wanted) or 0
+            sys.stdout.flush()
+            return code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return BY_CTRL_C

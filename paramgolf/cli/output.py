@@ -36,9 +36,15 @@ def print_rows(header: Sequence[str], rows: Iterable[Sequence[object]], *, right
         table.add_column(title, justify="right" if number in ranged else "left", overflow="fold")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    stdout_console().print(table)
+    console = stdout_console()
+    if sys.stdout.isatty():
+        console.print(table)
+        return
+    with console.capture() as lines:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in lines.get().splitlines()))
 
 
 def print_text(text: str = "") -> None:
     """A line or more of plain text, never broken or coloured by what is in it."""
-    stdout_console().print(Text(text), soft_wrap=True)
+    print(text)

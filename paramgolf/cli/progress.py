@@ -141,7 +141,7 @@ class LiveDisplay:
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeLeft(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
         )
         self.progress = Progress(*columns, console=console, refresh_per_second=5)
         self.phase = ""

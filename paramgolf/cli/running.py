@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from paramgolf.cli.options import Device, Json, RunOptions
 from paramgolf.cli.output import print_json, print_rows, print_text
 from paramgolf.cli.progress import Follow, display
-from paramgolf.errors import GolfError, OverBytes, OverTime, UsageError
+from paramgolf.errors import ArtifactError, GolfError, OverBytes, OverTime, UsageError
 
 if TYPE_CHECKING:
     from paramgolf.contest import Contest
@@ -122,9 +122,15 @@ def score_command(folder: Path, /, *, device: Device = "auto", json: Json = Fals
     from paramgolf.validation import Validation
 
     def score(ready: "Session") -> object:
-        if not ready.folder.artifact.exists():
-            raise UsageError(f"{ready.folder.path} has no artifact", fix=f"paramgolf export {ready.folder.path}")
-        return score_stage(ready, Validation.of(ready.run, ready.dataset, ready.place, ready.events))
+        again, artifact = f"paramgolf export {ready.folder.path}", ready.folder.artifact
+        if not artifact.exists():
+            raise UsageError(f"{ready.folder.path} has no artifact", fix=again)
+        validation = Validation.of(ready.run, ready.dataset, ready.place, ready.events)
+        try:
+            return score_stage(ready, validation)
+        except ArtifactError as error:
+            evidence = f"{artifact}, {artifact.stat().st_size:,} bytes: {error.evidence}"
+            raise ArtifactError(error.cause, evidence=evidence, fix=again) from error
 
     end = carried_out(score, Launch(resume=str(folder)), device, quiet=json)
     if json and end.result is not None:

@@ -14,6 +14,8 @@ from paramgolf.artifact.code import code_bytes, config_modules
 from paramgolf.artifact.container import expected_of, pack
 from paramgolf.lab.results import past_runs
 from paramgolf.model.gpt import GPT
+from paramgolf.optim.groups import GROUP_OF, Group
+from paramgolf.optim.schedule import Progress
 from paramgolf.parts import Role, declared
 from paramgolf.provenance import device_name
 from paramgolf.quant.plan import planned, quantize
@@ -87,8 +89,8 @@ def estimate(run: Run, *, device: torch.device, runs: Path) -> Estimate:
         paces=(contest_pace(run), here),
         memory_mib=memory_mib(run, roles),
         assumptions=(
-            "weights: Gaussian, stored by this run's own quantizers and coder; trained weights come out a few per cent "
-            "smaller or larger",
+            "weights: the initial ones after a random walk at the run's learning rates, stored by its own quantizers "
+            "and coder; trained weights come out some per cent smaller or larger",
             "code: every module this run imports, compressed and not minified: an upper bound",
             f"time on H100: {H100_UTILIZATION:.0%} of {H100_FLOPS / 1e12:.0f} TFLOP/s, as the records' steps reach",
             f"time here: {here.basis}",
@@ -118,11 +120,11 @@ def run_code_bytes(run: Run) -> int:
 
 
 def sample_artifact_bytes(run: Run) -> int:
-    """Size of the artifact of a model with Gaussian matrices, written by the code that writes real ones."""
+    """Size of the artifact of a model with random weights of a trained model's scale, written as real ones are."""
     generator = torch.Generator().manual_seed(run.seed)
     model = GPT(run.model)
     model.reset()
-    fill_like_trained(model, generator)
+    fill_like_trained(model, run, generator)
     hessians = {
         item.declared.name: torch.eye(item.declared.parameter.shape[-1])
         for item in planned(model, run.quant)
@@ -133,14 +135,29 @@ def sample_artifact_bytes(run: Run) -> int:
 
 
 @torch.no_grad()
-def fill_like_trained(model: nn.Module, generator: torch.Generator) -> None:
-    """Gaussian matrices of unit gain; vectors around the value they start from."""
+def fill_like_trained(model: nn.Module, run: Run, generator: torch.Generator) -> None:
+    """Add to the initial weights a random walk of as many steps as training takes, at its learning rates.
+
+    The scale matters: a quantizer with a floor under its step makes shorter codes of smaller weights.
+    """
+    steps = contest_pace(run).steps
+    scales = [
+        run.optim.schedule(Progress(fraction=n / 100, step=n * steps // 100, left=steps * (1 - n / 100)))
+        for n in range(100)
+    ]
+    walk = (steps * sum(scale**2 for scale in scales) / 100) ** 0.5
     for _, parameter, role in declared(model):
         noise = torch.randn(parameter.shape, generator=generator)
-        if role is Role.SCALE or parameter.ndim < 2:
-            parameter.add_(0.1 * noise)
-        else:
-            parameter.copy_(noise / parameter.shape[-1] ** 0.5)
+        parameter.add_(walk * update_size(run, role, parameter) * noise)
+
+
+def update_size(run: Run, role: Role, parameter: torch.Tensor) -> float:
+    """Root mean square of the elements of one update at full learning rate."""
+    if GROUP_OF[role] is Group.MATRIX:
+        rows, columns = parameter.shape
+        return run.optim.matrix.lr * max(1.0, rows / columns) ** 0.5 / max(rows, columns) ** 0.5
+    adam = {Group.TOKEN: run.optim.token, Group.HEAD: run.optim.head, Group.SCALAR: run.optim.scalar}[GROUP_OF[role]]
+    return adam.lr * ((1 - adam.beta1) / (1 + adam.beta1)) ** 0.5
 
 
 def step_flops(run: Run) -> float:
