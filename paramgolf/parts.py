@@ -91,6 +91,8 @@ class Linear(Part):
     """
 
     weight: nn.Parameter
+    heads: int = 1
+    """Attention heads that the rows of the weight belong to, in equal parts, where they do."""
 
     def __init__(self, fan_in: int, fan_out: int, *, role: Role, init: Init) -> None:
         super().__init__()
@@ -101,6 +103,12 @@ class Linear(Part):
         """(..., in) -> (..., out)."""
         y = F.linear(x, self.weight.to(x.dtype))
         return y if self.delta is None else y + self.delta(x)
+
+
+def heads_of_rows(model: nn.Module) -> dict[str, int]:
+    """By parameter name, how many heads the rows of a projection's weight belong to, where that is more than one."""
+    found = {name: module.heads for name, module in model.named_modules() if isinstance(module, Linear)}
+    return {f"{name}.weight".lstrip("."): heads for name, heads in found.items() if heads > 1}
 
 
 def project_together(x: Tensor, projections: Sequence[Linear]) -> tuple[Tensor, ...]:

@@ -33,6 +33,7 @@ class Attention(Part):
         self.k = make(dims.dim, dims.kv_heads * dims.head_dim, init=config.init)
         self.v = make(dims.dim, dims.kv_heads * dims.head_dim, init=config.init)
         self.out = make(dims.dim, dims.dim, init=config.init_out)
+        self.q.heads, self.k.heads, self.v.heads = dims.heads, dims.kv_heads, dims.kv_heads
         self.core = config.attention.build(dims, layer)
         self.on_qk = built_for(config.on_qk, config, layer)
         self.on_value = built_for(config.on_value, config, layer)
