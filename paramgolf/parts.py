@@ -99,9 +99,13 @@ class Linear(Part):
         self.param("weight", fan_out, fan_in, role=role, init=init)
         self.delta: nn.Module | None = None
 
+    def used(self) -> Tensor:
+        """(out, in) fp32: the matrix that multiplies; low-bit training returns what export will keep of `weight`."""
+        return self.weight
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        y = F.linear(x, self.weight.to(x.dtype))
+        y = F.linear(x, self.used().to(x.dtype))
         return y if self.delta is None else y + self.delta(x)
 
 
@@ -112,13 +116,13 @@ def heads_of_rows(model: nn.Module) -> dict[str, int]:
 
 
 def project_together(x: Tensor, projections: Sequence[Linear]) -> tuple[Tensor, ...]:
-    """`projection(x)` for each, by one matrix product where all are plain: (..., in) -> (..., out) each.
+    """`projection(x)` for each, by one matrix product unless one has a forward of its own: (..., in) -> (..., out).
 
     One wide product reads `x` once, and its gradient needs no sum (docs/SPEED.md).
     """
-    if any(type(projection) is not Linear for projection in projections):
+    if any(type(projection).forward is not Linear.forward for projection in projections):
         return tuple(projection(x) for projection in projections)
-    weights: list[Tensor] = [projection.weight for projection in projections]
+    weights = [projection.used() for projection in projections]
     wide = F.linear(x, torch.cat(weights).to(x.dtype)).split([len(weight) for weight in weights], dim=-1)
     deltas = [projection.delta for projection in projections]
     return tuple(y if delta is None else y + delta(x) for y, delta in zip(wide, deltas, strict=True))

@@ -1,6 +1,8 @@
 """What a model is made of: sizes and slots."""
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 from paramgolf.model.attention import Backend
 from paramgolf.model.embedding import TiedEmbedding
@@ -18,13 +20,18 @@ from paramgolf.model.slots import (
     MeanNats,
     MLPBuilder,
     Objective,
+    OnBlocks,
     OnBranch,
     OneLane,
     OnEmbed,
+    OnReset,
     OnStep,
     Order,
     Parameters,
+    Penalty,
     PerLayer,
+    Repeats,
+    Shared,
     SoftmaxAttention,
     Straight,
     Stream,
@@ -62,13 +69,17 @@ class GPTConfig:
     on_step: tuple[OnStep, ...] = ()
     stream: Stream = OneLane()
     order: Order = Straight()
+    repeats: Repeats = Shared()
     linear: LinearMaker = DenseLinear()
     init: MatrixInit = KaimingInit()
     """Of projections that read the residual."""
     init_out: MatrixInit = KaimingInit()
     """Of projections that write the residual."""
+    on_blocks: tuple[OnBlocks, ...] = ()
+    on_reset: tuple[OnReset, ...] = ()
     softcap: LogitMap | None = None
     objective: Objective = MeanNats()
+    penalties: tuple[Penalty, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("vocab", "dim", "layers", "heads", "kv_heads", "context"):
@@ -76,11 +87,32 @@ class GPTConfig:
                 raise ValueError(f"{name}={getattr(self, name)} is not positive")
         if self.dim % self.heads or self.heads % self.kv_heads:
             raise ValueError(f"{self.dim} channels, {self.heads} heads, {self.kv_heads} kv heads do not divide")
+        self.order(self.layers, 1.0)
+        for filler in self.fillers:
+            check = getattr(filler, "check", None)
+            if check is not None:
+                check(self)
+
+    @property
+    def fillers(self) -> list[Any]:
+        """Every technique in a slot.
+
+        One that may not fit the rest of the model has a method `check(config)`, which raises `ValueError` saying why.
+        """
+        values = [getattr(self, field.name) for field in dataclasses.fields(self)]
+        flat = [item for value in values for item in (value if isinstance(value, tuple) else (value,))]
+        return [item for item in flat if dataclasses.is_dataclass(item)]
+
+    @property
+    def switches(self) -> tuple[float, ...]:
+        """Shares of training after which some technique changes the compiled graph, ascending."""
+        return tuple(sorted({at for filler in self.fillers for at in getattr(filler, "switches", ())}))
 
     @property
     def dims(self) -> Dims:
         """The sizes techniques may depend on."""
-        return Dims(self.vocab, self.dim, self.layers, self.heads, self.kv_heads, self.context)
+        places = len(self.order(self.layers, 1.0))
+        return Dims(self.vocab, self.dim, self.layers, self.heads, self.kv_heads, self.context, places)
 
     @property
     def parameters(self) -> Parameters:

@@ -3,6 +3,7 @@
 There is one forward pass: training, calibration, scoring and test-time training all run it.
 """
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -36,18 +37,46 @@ class GPT(Part):
         self.on_step = nn.ModuleList(filler.build(dims) for filler in config.on_step)
         self.stream = config.stream.build(dims)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        for filler in config.on_blocks:
+            filler.rework(list(self.blocks))
+        self.again = nn.ModuleDict(
+            {
+                f"{layer}_{turn}": block
+                for layer, turn in turns(config.order(config.layers, 1.0))
+                if turn and (block := config.repeats(self.blocks[layer], turn)) is not self.blocks[layer]
+            }
+        )
+        """Blocks for further passes of a layer, by layer and turn, where they are not the layer's own."""
 
     @torch.no_grad()
     def reset(self) -> None:
         """Initial weights, from torch's global generator."""
         super().reset()
+        for filler in self.config.on_reset:
+            filler.start(self)
 
     def at(self, progress: float) -> None:
         """Tell every part how much of training (0..1) is done. A change of order compiles a new graph."""
         self.order = tuple(self.config.order(self.config.layers, progress))
+        self.prepare_repeats()
         for module in self.modules():
             if isinstance(module, Part) and module is not self:
                 module.at(progress)
+
+    @torch.no_grad()
+    def prepare_repeats(self) -> None:
+        """Keep the blocks of passes that have not begun equal to their layer's, from which they will start."""
+        running = {f"{layer}_{turn}" for layer, turn in turns(self.order)}
+        for name, block in self.again.items():
+            if name not in running:
+                of_layer = self.blocks[int(name.partition("_")[0])].parameters()
+                pairs = [pair for pair in zip(block.parameters(), of_layer, strict=True) if pair[0] is not pair[1]]
+                torch._foreach_copy_([own for own, _ in pairs], [other for _, other in pairs])
+
+    def block(self, layer: int, turn: int) -> Block:
+        """What runs when the order comes to `layer` for the `turn`-th time, from 0."""
+        name = f"{layer}_{turn}"
+        return cast(Block, self.again[name] if name in self.again else self.blocks[layer])
 
     def hidden(self, batch: Batch) -> Tensor:
         """(B, T, D): the normalized residual that the head reads."""
@@ -66,11 +95,11 @@ class GPT(Part):
         now.x0 = x
         lanes: tuple[Tensor, ...] = (x,)
         memories: list[list[Tensor]] = [[] for _ in self.on_step]
-        for place, layer in enumerate(self.order):
+        for place, (layer, turn) in enumerate(turns(self.order)):
             lanes = self.stream.enter(layer, lanes)
             for part, memory in zip(self.on_step, memories, strict=True):
                 lanes = self.stream.receive(lanes, lambda x: part(x, place, len(self.order), memory))  # noqa: B023
-            lanes = self.stream.step(layer, cast(Block, self.blocks[layer]).sublayers(now), lanes)
+            lanes = self.stream.step(layer, self.block(layer, turn).sublayers(now), lanes)
         return rms_norm(self.stream.finish(lanes))
 
     def logits(self, x: Tensor) -> Tensor:
@@ -90,7 +119,15 @@ class GPT(Part):
 
     def loss(self, batch: Batch) -> Tensor:
         """What training minimizes, a scalar."""
-        return self.config.objective(self.hidden(batch), self, batch)
+        loss = self.config.objective(self.hidden(batch), self, batch)
+        for penalty in self.config.penalties:
+            loss = loss + penalty(self)
+        return loss
+
+
+def turns(order: Sequence[int]) -> list[tuple[int, int]]:
+    """Each layer of `order` with how often it has come before."""
+    return [(layer, list(order[:place]).count(layer)) for place, layer in enumerate(order)]
 
 
 def parameter_count(model: nn.Module) -> int:

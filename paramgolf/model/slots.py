@@ -30,6 +30,8 @@ class Dims(NamedTuple):
     kv_heads: int
     context: int
     """Longest row the model will see, tokens."""
+    places: int
+    """Blocks that the longest order runs; more than `layers` with recurrence."""
 
     @property
     def head_dim(self) -> int:
@@ -141,7 +143,10 @@ class OneLane:
 
 
 class Order(Protocol):
-    """`model.order`: which layers run, in order, once `progress` (0..1) of training is done."""
+    """`model.order`: which layers run, in order, once `progress` (0..1) of training is done.
+
+    An order only grows: it is the longest at progress 1. One that does not fit `layers` raises `ValueError`.
+    """
 
     def __call__(self, layers: int, progress: float) -> Sequence[int]: ...
 
@@ -153,6 +158,43 @@ class Straight:
 
     def __call__(self, layers: int, progress: float) -> Sequence[int]:
         return range(layers)
+
+
+class Repeats(Protocol):
+    """`model.repeats`: what runs when the order comes to a layer again, `(block, turn) -> block`; `turn` is 1 or more.
+
+    Returns `block` itself, or a copy that shares the modules it does not want of its own. Until the order first
+    comes to it, the model keeps the copy's weights equal to the block's.
+    """
+
+    def __call__(self, block: nn.Module, turn: int) -> nn.Module: ...
+
+
+@technique("shared", fills="model.repeats", source="Dehghani et al. 2018, arXiv 1807.03819")
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """Every pass of a layer is the same block."""
+
+    def __call__(self, block: nn.Module, turn: int) -> nn.Module:
+        return block
+
+
+class OnBlocks(Protocol):
+    """`model.on_blocks`: replaces modules of finished blocks, where that needs to know their place."""
+
+    def rework(self, blocks: Sequence[nn.Module]) -> None: ...
+
+
+class OnReset(Protocol):
+    """`model.on_reset`: reworks the initial weights, after every parameter has been initialized by itself."""
+
+    def start(self, model: nn.Module) -> None: ...
+
+
+class Penalty(Protocol):
+    """`model.penalties`: what training adds to the objective, a function of the weights, `(model) -> scalar`."""
+
+    def __call__(self, model: nn.Module) -> Tensor: ...
 
 
 class AttentionCore(Protocol):

@@ -26,8 +26,8 @@ class UNetSkips:
     """Initial weight of a skip."""
 
     def build(self, dims: Dims) -> nn.Module:
-        """One row for each pair of layers."""
-        return UNetSkipWeights(dims.layers // 2, dims.dim, self.start)
+        """One row for each pair of the longest order."""
+        return UNetSkipWeights(dims.places // 2, dims.dim, self.start)
 
 
 class UNetSkipWeights(Part):
