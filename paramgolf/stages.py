@@ -182,7 +182,8 @@ def begin(session: Session, model: GPT, accumulation: int, validation: Validatio
 
 def attention_backend(run: Run, place: Place) -> str:
     """The attention backend that training uses."""
-    return choose(run.model.backend, place.device.type, packed=run.data.loader.packed)
+    windowed = any(run.model.windows)
+    return choose(run.model.backend, place.device.type, packed=run.data.loader.packed, windowed=windowed)
 
 
 def export_stage(session: Session, trained: Trained, validation: Validation) -> Exported:

@@ -3,7 +3,7 @@
 A backend is planned once a forward pass (`plan`) and used by every layer (`attend`), so that masks are built once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple
@@ -27,6 +27,14 @@ class AttentionPlan(NamedTuple):
     batch: Batch
     mask: Any = None
     """Dense (1, 1, T, T) bool for `sdpa` and `plain`, a BlockMask for `flex`, else None."""
+    window: int = 0
+    """How many tokens a query sees, itself included; 0: all before it."""
+    masks: Mapping[int, Any] = {}
+    """The mask for every window of the model, built once a pass."""
+
+    def within(self, window: int) -> "AttentionPlan":
+        """The plan for a layer whose queries see `window` tokens."""
+        return self if window == self.window else self._replace(mask=self.masks[window], window=window)
 
 
 @torch.compiler.assume_constant_result
@@ -57,42 +65,52 @@ def present(device: str) -> tuple[str, ...]:
 
 
 @torch.compiler.assume_constant_result
-def choose(backend: str, device: str, *, packed: bool) -> str:
+def choose(backend: str, device: str, *, packed: bool, windowed: bool = False) -> str:
     """The backend that will run. Raises `UsageError` when the one asked for cannot.
 
     Preference as measured on one H100 (docs/SPEED.md): FA3, then cuDNN for whole rows and
     FlexAttention for packed documents, whose block mask skips what a document does not see.
     """
-    able = [name for name in present(device) if takes(name, packed=packed)]
+    able = [name for name in present(device) if takes(name, packed=packed, windowed=windowed)]
     if backend == "auto":
-        return next(name for name in preferred(device, packed=packed) if name in able)
+        return next(name for name in preferred(device, packed=packed, windowed=windowed) if name in able)
     if backend not in able:
-        kind = "packed documents" if packed else "whole rows"
+        kind = ("packed documents" if packed else "whole rows") + (" in windows" if windowed else "")
         raise UsageError(f"attention backend {backend!r} cannot do {kind} on {device}", evidence=f"able: {able}")
     return backend
 
 
-def preferred(device: str, *, packed: bool) -> tuple[str, ...]:
+def preferred(device: str, *, packed: bool, windowed: bool = False) -> tuple[str, ...]:
     """Backends from fastest to slowest."""
     if device != "cuda":
         return ("sdpa",)
+    if windowed:
+        return ("fa3", "flex", "sdpa")
     return ("fa3", "flex", "varlen", "sdpa") if packed else ("fa3", "cudnn", "flash", "sdpa")
 
 
-def takes(backend: str, *, packed: bool) -> bool:
-    """Whether a backend can confine attention to documents (`packed`) or needs them (`varlen`)."""
+def takes(backend: str, *, packed: bool, windowed: bool = False) -> bool:
+    """Whether a backend can confine attention to documents (`packed`) and windows, or needs documents (`varlen`)."""
+    if windowed and backend not in WINDOWED:
+        return False
     return backend not in ("cudnn", "flash") if packed else backend != "varlen"
 
 
-def plan(backend: str, batch: Batch) -> AttentionPlan:
-    """Choose the backend for `batch` and build its mask once."""
+def plan(backend: str, batch: Batch, windows: Sequence[int] = (0,)) -> AttentionPlan:
+    """Choose the backend for `batch` and build its masks once, one for each of `windows` (tokens; 0: no limit)."""
     device = batch.ids.device.type
-    chosen = choose(backend, device, packed=batch.cu_seqlens is not None)
-    if chosen == "flex":
-        return AttentionPlan(chosen, batch, block_mask(batch))
-    if chosen in ("sdpa", "plain") and batch.cu_seqlens is not None:
-        return AttentionPlan(chosen, batch, dense_mask(batch.segments()))
-    return AttentionPlan(chosen, batch)
+    chosen = choose(backend, device, packed=batch.cu_seqlens is not None, windowed=any(windows))
+    masks = {window: mask_for(chosen, batch, window) for window in dict.fromkeys(windows)}
+    return AttentionPlan(chosen, batch, masks[windows[0]], windows[0], masks)
+
+
+def mask_for(backend: str, batch: Batch, window: int) -> Any:
+    """What `backend` needs to be told beside `batch` and `window`, or None."""
+    if backend == "flex":
+        return block_mask(batch, window)
+    if backend in ("sdpa", "plain") and (batch.cu_seqlens is not None or window):
+        return dense_mask(batch.segments(), window)
+    return None
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
@@ -100,28 +118,31 @@ def attend(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
     return KERNELS[how.backend](q, k, v, how)
 
 
-def dense_mask(segments: Tensor) -> Tensor:
+def dense_mask(segments: Tensor, window: int = 0) -> Tensor:
     """(B, T) segment numbers -> (B, 1, T, T) bool, true where a query may look."""
     length = segments.shape[1]
     past = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
+    if window:
+        past = past.triu(1 - window)
     return (past & (segments[:, :, None] == segments[:, None, :]))[:, None]
 
 
-def block_mask(batch: Batch) -> Any:
-    """The FlexAttention mask: causal, and inside the segment when the batch has segments."""
+def block_mask(batch: Batch, window: int = 0) -> Any:
+    """The FlexAttention mask: causal, inside the window, and inside the segment when the batch has segments."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     rows, length = batch.ids.shape
+    reach = window or length
     if batch.cu_seqlens is None:
 
         def causal(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-            return i >= j
+            return (i >= j) & (i - j < reach)
 
         return create_block_mask(causal, None, None, length, length, device=batch.ids.device.type)
     segments = batch.segments()
 
     def inside(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return (i >= j) & (segments[b, i] == segments[b, j])
+        return (i >= j) & (i - j < reach) & (segments[b, i] == segments[b, j])
 
     return create_block_mask(inside, rows, None, length, length, device=batch.ids.device.type)
 
@@ -205,10 +226,17 @@ def causal_argument() -> dict[str, Any]:
 def fa3_attention(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
     """FlashAttention-3 of Dao-AILab, Hopper only."""
     edges, longest = how.batch.cu_seqlens, how.batch.max_seqlen
+    window = (how.window - 1, 0) if how.window else (-1, -1)
     if edges is None:
-        return flash3().flash_attn_func(q, k, v, causal=True)
-    y = flash3().flash_attn_varlen_func(q[0], k[0], v[0], edges, edges, longest, longest, causal=True)
+        return flash3().flash_attn_func(q, k, v, causal=True, window_size=window)
+    y = flash3().flash_attn_varlen_func(
+        q[0], k[0], v[0], edges, edges, longest, longest, causal=True, window_size=window
+    )
     return y[None]
+
+
+WINDOWED = ("fa3", "flex", "sdpa", "plain")
+"""Backends that can limit how far back a query looks."""
 
 
 KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, AttentionPlan], Tensor]] = {

@@ -35,6 +35,7 @@ class Attention(Part):
         self.out = make(dims.dim, dims.dim, init=config.init_out)
         self.q.heads, self.k.heads, self.v.heads = dims.heads, dims.kv_heads, dims.kv_heads
         self.core = config.attention.build(dims, layer)
+        self.window = config.windows[layer]
         self.on_qk = built_for(config.on_qk, config, layer)
         self.on_value = built_for(config.on_value, config, layer)
         self.on_heads = built_for(config.on_heads, config, layer)
@@ -48,7 +49,7 @@ class Attention(Part):
             v = part(v, x, now)
         for part in self.on_qk:
             q, k = part(q, k, now)
-        y = self.core(q, k, v, now)
+        y = self.core(q, k, v, now.plan.within(self.window))
         for part in self.on_heads:
             y = part(y, Tap(x, v))
         return self.out(y.reshape(rows, length, -1))

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from paramgolf.model.attention import Backend
+from paramgolf.model.attention import WINDOWED, Backend
 from paramgolf.model.embedding import TiedEmbedding
 from paramgolf.model.mlp import GELU, FeedForward
 from paramgolf.model.slots import (
@@ -35,6 +35,7 @@ from paramgolf.model.slots import (
     SoftmaxAttention,
     Straight,
     Stream,
+    Window,
 )
 
 
@@ -62,6 +63,8 @@ class GPTConfig:
     on_qk: tuple[PerLayer, ...] = ()
     on_value: tuple[PerLayer, ...] = ()
     attention: AttentionCore = SoftmaxAttention()
+    window: Window | None = None
+    """How far back attention looks, by layer; none: as far as the row or document goes."""
     on_heads: tuple[PerLayer, ...] = ()
     mlp: MLPBuilder = FeedForward()
     activation: Activation = GELU()
@@ -87,6 +90,8 @@ class GPTConfig:
                 raise ValueError(f"{name}={getattr(self, name)} is not positive")
         if self.dim % self.heads or self.heads % self.kv_heads:
             raise ValueError(f"{self.dim} channels, {self.heads} heads, {self.kv_heads} kv heads do not divide")
+        if any(self.windows) and self.backend not in ("auto", *WINDOWED):
+            raise ValueError(f"backend={self.backend} knows no windows; {', '.join(WINDOWED)} do")
         self.order(self.layers, 1.0)
         for filler in self.fillers:
             check = getattr(filler, "check", None)
@@ -102,6 +107,12 @@ class GPTConfig:
         values = [getattr(self, field.name) for field in dataclasses.fields(self)]
         flat = [item for value in values for item in (value if isinstance(value, tuple) else (value,))]
         return [item for item in flat if dataclasses.is_dataclass(item)]
+
+    @property
+    def windows(self) -> tuple[int, ...]:
+        """The attention window of every layer, tokens; 0: no limit."""
+        rule = self.window
+        return tuple(rule(self.layers, layer) if rule else 0 for layer in range(self.layers))
 
     @property
     def switches(self) -> tuple[float, ...]:

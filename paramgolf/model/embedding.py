@@ -43,3 +43,7 @@ class TiedModule(Part):
     def head_weight(self) -> Tensor:
         """(V, D)."""
         return self.weight
+
+    def head_bias(self) -> Tensor | None:
+        """None."""
+        return None

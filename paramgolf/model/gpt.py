@@ -15,7 +15,7 @@ from paramgolf.errors import UsageError
 from paramgolf.model.attention import plan
 from paramgolf.model.block import Block, rms_norm
 from paramgolf.model.config import GPTConfig
-from paramgolf.model.slots import EmbeddingModule, Pass
+from paramgolf.model.slots import EmbeddingModule, LearnedLogitMap, Pass
 from paramgolf.parts import Part
 
 
@@ -37,6 +37,9 @@ class GPT(Part):
         self.on_step = nn.ModuleList(filler.build(dims) for filler in config.on_step)
         self.stream = config.stream.build(dims)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
+        cap = config.softcap
+        self.softcap = cap.build() if isinstance(cap, LearnedLogitMap) else cap
+        self.objective = config.objective.build(dims)
         for filler in config.on_blocks:
             filler.rework(list(self.blocks))
         self.again = nn.ModuleDict(
@@ -86,7 +89,7 @@ class GPT(Part):
                 fix=f"--set model.context={batch.ids.shape[1]}",
             )
         x = self.embedding.embed(batch.ids).to(self.compute)
-        now = Pass(batch, plan(self.config.backend, batch), x)
+        now = Pass(batch, plan(self.config.backend, batch, self.config.windows), x)
         for part in self.on_embed:
             x = part(x, now)
         x = rms_norm(x)
@@ -106,7 +109,9 @@ class GPT(Part):
         """(B, T, D) of `hidden` -> (B, T, V) fp32 logits, capped."""
         weight = self.embedding.head_weight()
         logits = F.linear(self.embedding.before_head(x), weight.to(x.dtype)).float()
-        return logits if self.config.softcap is None else self.config.softcap(logits)
+        bias = self.embedding.head_bias()
+        logits = logits if bias is None else logits + bias
+        return logits if self.softcap is None else self.softcap(logits)
 
     def nats(self, x: Tensor, targets: Tensor) -> Tensor:
         """(B, T, D) of `hidden` and (B, T) targets -> (B, T) fp32 cost of each target in nats."""
@@ -119,7 +124,7 @@ class GPT(Part):
 
     def loss(self, batch: Batch) -> Tensor:
         """What training minimizes, a scalar."""
-        loss = self.config.objective(self.hidden(batch), self, batch)
+        loss = self.objective(self.hidden(batch), self, batch)
         for penalty in self.config.penalties:
             loss = loss + penalty(self)
         return loss

@@ -7,7 +7,7 @@ Modules that need the batch, the first embedding or something an earlier layer l
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -37,6 +37,23 @@ class Dims(NamedTuple):
     def head_dim(self) -> int:
         """Width of one head."""
         return self.dim // self.heads
+
+
+class ModelView(Protocol):
+    """The configuration of a model, as a filler sees it that has a method `check(model)`.
+
+    The model calls it when it is configured; it raises `ValueError` with the reason why the filler does not fit.
+    """
+
+    @property
+    def dims(self) -> Dims:
+        """Its sizes."""
+        ...
+
+    @property
+    def fillers(self) -> Sequence[object]:
+        """Everything in its slots, in order."""
+        ...
 
 
 @dataclass
@@ -198,7 +215,7 @@ class Penalty(Protocol):
 
 
 class AttentionCore(Protocol):
-    """`model.attention`: `(q_BTHE, k_BTKE, v_BTKE, Pass) -> y_BTHE`, built once a layer."""
+    """`model.attention`: `(q_BTHE, k_BTKE, v_BTKE, AttentionPlan) -> y_BTHE`, built once a layer."""
 
     def build(self, dims: Dims, layer: int) -> nn.Module: ...
 
@@ -216,9 +233,15 @@ class SoftmaxAttention:
 class SoftmaxCore(nn.Module):
     """Attention through whichever backend the pass has planned."""
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, now: Pass) -> Tensor:
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
         """(B, T, H, E), (B, T, K, E) twice -> (B, T, H, E)."""
-        return attend(q, k, v, now.plan)
+        return attend(q, k, v, how)
+
+
+class Window(Protocol):
+    """`model.window`: how many tokens a query of `layer` sees, itself included; 0: all before it."""
+
+    def __call__(self, layers: int, layer: int) -> int: ...
 
 
 class LinearMaker(Protocol):
@@ -287,6 +310,10 @@ class EmbeddingModule(Protocol):
         """(V, D) or narrower."""
         ...
 
+    def head_bias(self) -> Tensor | None:
+        """(V) added to the logits in fp32, if there is one."""
+        ...
+
 
 class Embedding(Protocol):
     """`model.embedding`: token embedding and output projection."""
@@ -295,9 +322,18 @@ class Embedding(Protocol):
 
 
 class LogitMap(Protocol):
-    """`model.softcap`: an elementwise map of the logits, fp32 in and out."""
+    """`model.softcap`: an elementwise map of the logits, fp32 in and out. One that learns also has `build`."""
 
     def __call__(self, logits: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class LearnedLogitMap(Protocol):
+    """A softcap with parameters, at its start what calling the filler itself gives."""
+
+    def build(self) -> nn.Module:
+        """The map, `(logits) -> logits`."""
+        ...
 
 
 class HeadModule(Protocol):
@@ -313,9 +349,9 @@ class HeadModule(Protocol):
 
 
 class Objective(Protocol):
-    """`model.objective`: what training minimizes, `(x_BTD, head, batch) -> scalar`."""
+    """`model.objective`: what training minimizes, a module `(x_BTD, head, batch) -> scalar`."""
 
-    def __call__(self, x: Tensor, head: HeadModule, batch: Batch) -> Tensor: ...
+    def build(self, dims: Dims) -> nn.Module: ...
 
 
 @technique("mean_nats", fills="model.objective", source="none: the plain thing")
@@ -323,5 +359,14 @@ class Objective(Protocol):
 class MeanNats:
     """The mean cost of the next token."""
 
-    def __call__(self, x: Tensor, head: HeadModule, batch: Batch) -> Tensor:
+    def build(self, dims: Dims) -> nn.Module:
+        """The mean has no parameters."""
+        return MeanCost()
+
+
+class MeanCost(nn.Module):
+    """The mean over all targets, nats."""
+
+    def forward(self, x: Tensor, head: HeadModule, batch: Batch) -> Tensor:
+        """(B, T, D) -> scalar."""
         return head.nats(x, batch.targets).mean()
