@@ -14,8 +14,8 @@ from paramgolf.optim.clip import clip_gradients
 from paramgolf.optim.constant_rate import Constant
 from paramgolf.optim.muon import Muon, MuonConfig
 from paramgolf.optim.schedule import Progress
-from paramgolf.optim.slots import Average, OnUpdate, Schedule
-from paramgolf.parts import Role, declared
+from paramgolf.optim.slots import Average, LookAhead, OnUpdate, Ranks, Schedule
+from paramgolf.parts import Role, declared, heads_of_rows
 
 
 class Group(Enum):
@@ -59,6 +59,8 @@ class OptimConfig:
     """Techniques between momentum and orthogonalization, in order."""
     on_direction: tuple[OnUpdate, ...] = ()
     """Techniques between orthogonalization and the step, in order."""
+    look_ahead: LookAhead | None = None
+    """Where gradients are taken instead of at the weights; none: at the weights."""
     average: Average | None = None
     """Average of the weights that evaluation and export see; none: the weights themselves."""
 
@@ -83,9 +85,14 @@ def grouped(model: nn.Module) -> dict[Group, dict[str, Tensor]]:
 
 
 class Optimizer:
-    """All groups of a model behind one `step`. Build it after the model has moved to its device."""
+    """All groups of a model behind one `step`. Build it after the model has moved to its device.
 
-    def __init__(self, model: nn.Module, config: OptimConfig, *, compiled: bool = False) -> None:
+    With `ranks`, gradients must be the same on all of them when `step` is called; weights then stay the same.
+    """
+
+    def __init__(
+        self, model: nn.Module, config: OptimConfig, *, compiled: bool = False, ranks: Ranks | None = None
+    ) -> None:
         groups = grouped(model)
         self.config = config
         self.parameters = {name: parameter for group in groups.values() for name, parameter in group.items()}
@@ -94,6 +101,8 @@ class Optimizer:
             config.matrix,
             on_update=config.on_update,
             on_direction=config.on_direction,
+            heads=heads_of_rows(model),
+            ranks=ranks,
             compiled=compiled,
         )
         self.adam = Adam(
@@ -103,20 +112,38 @@ class Optimizer:
                 Group.SCALAR.value: (config.scalar, groups[Group.SCALAR]),
             }
         )
-        self.averager = config.average.build(self.parameters) if config.average else None
+        roles = {name: role for name, _, role in declared(model)}
+        self.averager = config.average.build(self.parameters, roles) if config.average else None
+        self.looker = config.look_ahead.build(self.parameters) if config.look_ahead else None
         self.scale = 1.0
         self.gradient_norm: Tensor | None = None
         """Joint norm of the last gradients before clipping (0-d); None unless they are clipped."""
 
-    def step(self, progress: Progress) -> None:
-        """Update every parameter by its gradient, as the schedules say at `progress`. No host synchronization."""
-        self.scale = self.config.schedule(progress)
+    def look(self, progress: Progress) -> None:
+        """Before the forward pass of a step: move the weights to where the gradient is to be taken."""
+        if self.looker:
+            self.looker.before(progress, self.config.schedule(progress))
+
+    def step(self, progress: Progress, *, factor: float = 1.0) -> None:
+        """Update every parameter by its gradient, as the schedules say at `progress`. No host synchronization.
+
+        `factor` multiplies the learning rates beside the schedule.
+        """
+        self.scale = self.config.schedule(progress) * factor
         if self.config.clip:
             self.gradient_norm = clip_gradients(self.parameters.values(), self.config.clip)
         self.adam.step(scale=self.scale)
-        self.muon.step(scale=self.scale, step=progress.step)
+        decay = self.config.matrix.decay_schedule
+        self.muon.step(
+            scale=self.scale,
+            step=progress.step,
+            fraction=progress.fraction,
+            decay_scale=decay(progress) if decay else 1.0,
+        )
+        if self.looker:
+            self.looker.after(progress)
         if self.averager:
-            self.averager.update(progress)
+            self.averager.update(progress, self.scale)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -135,10 +162,12 @@ class Optimizer:
     def state_dict(self) -> dict[str, Tensor]:
         """All state as a flat table of tensors, not copied; safetensors takes it as it is."""
         average = self.averager.state() if self.averager else {}
+        ahead = self.looker.state() if self.looker else {}
         return {
             **{f"muon/{name}": tensor for name, tensor in self.muon.state().items()},
             **{f"adam/{name}": tensor for name, tensor in self.adam.state().items()},
             **{f"average/{name}": tensor for name, tensor in average.items()},
+            **{f"look_ahead/{name}": tensor for name, tensor in ahead.items()},
         }
 
     @torch.no_grad()

@@ -4,7 +4,9 @@ buf <- μ·buf + g;  u = g + μ·buf (Nesterov);  O = orthogonalize(u);
 p <- p·(1 − lr·wd) − lr·sqrt(max(1, rows/cols))·O.  Parameters and momentum are fp32.
 
 Matrices of one shape are stacked, so that a step is a few batched products for each shape instead of
-about twenty small kernels for each matrix.
+about twenty small kernels for each matrix. With several ranks each orthogonalizes its share of a stack
+(PR #399; training catalogue §3.2) and the directions are gathered while the next stack is worked on;
+momentum stays whole on every rank, so that a checkpoint of one rank is complete.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,8 +17,8 @@ import torch
 from torch import Tensor
 
 from paramgolf.optim.orthogonalize import ClassicQuintic, Quintic, orthogonalize
-from paramgolf.optim.schedule import warmed_up
-from paramgolf.optim.slots import OnUpdate, Quintics
+from paramgolf.optim.schedule import cooled_down, warmed_up
+from paramgolf.optim.slots import DecaySchedule, DecayShare, OnUpdate, Quintics, Ranks, Split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,10 @@ class MuonConfig:
     """The same at the first step."""
     momentum_steps: int = 500
     """Steps over which momentum rises from `momentum_start`; 0: no warm-up."""
+    momentum_end: float = 0.85
+    """The same at the last step, when it cools down."""
+    momentum_cooldown: float = 0.0
+    """Share of training, at its end, over which momentum goes to `momentum_end`; 0: it does not (catalogue §4)."""
     nesterov: bool = True
     """Look one step ahead: orthogonalize g + μ·buf rather than buf."""
     steps: int = 5
@@ -39,20 +45,29 @@ class MuonConfig:
     """The polynomial of each iteration."""
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     """Of the iteration's products. bfloat16 everywhere by default, so that a CPU computes what an accelerator does."""
+    split: Split | None = None
+    """Projections whose rows belong to heads are orthogonalized in parts; none: whole."""
     weight_decay: float = 0.0
     """Decoupled: each step multiplies the matrix by 1 − lr·weight_decay."""
+    decay_schedule: DecaySchedule | None = None
+    """Scale of the decay as training goes on, beside the learning rate's; none: constant."""
+    decay_share: DecayShare | None = None
+    """Which coordinates decay; none: all."""
 
-    def momentum_at(self, step: int) -> float:
-        """Momentum after `step` finished steps."""
-        return warmed_up(step, start=self.momentum_start, end=self.momentum, steps=self.momentum_steps)
+    def momentum_at(self, step: int, fraction: float = 0.0) -> float:
+        """Momentum after `step` finished steps and `fraction` of training."""
+        warm = warmed_up(step, start=self.momentum_start, end=self.momentum, steps=self.momentum_steps)
+        return cooled_down(fraction, start=warm, end=self.momentum_end, share=self.momentum_cooldown)
 
 
 class MatrixStack(NamedTuple):
-    """All matrices of one shape with their state."""
+    """All matrices of one shape with their state, cut into parts of equal rows where the split says so."""
 
     names: tuple[str, ...]
     parameters: list[Tensor]
-    """n tensors (rows, cols)."""
+    """n / parts tensors (parts·rows, cols)."""
+    parts: int
+    """Matrices that one parameter is cut into."""
     momentum: Tensor
     """(n, rows, cols)."""
     before: list[dict[str, Tensor]]
@@ -61,13 +76,23 @@ class MatrixStack(NamedTuple):
     """State of each technique on the orthogonal direction."""
 
 
+class Rates(NamedTuple):
+    """The numbers of one step as 0-d tensors, so that changing them recompiles nothing."""
+
+    lr: Tensor
+    mu: Tensor
+    decay: Tensor
+    """lr · weight decay."""
+
+
 class Recipe(NamedTuple):
     """What stays the same from step to step."""
 
     quintics: tuple[Quintic, ...]
     dtype: torch.dtype
     nesterov: bool
-    weight_decay: float
+    decays: bool
+    decay_share: DecayShare | None
     on_update: tuple[OnUpdate, ...]
     on_direction: tuple[OnUpdate, ...]
 
@@ -78,25 +103,54 @@ def nesterov_momentum(gradient: Tensor, momentum: Tensor, mu: Tensor, *, nestero
     return torch.addcmul(gradient, momentum, mu) if nesterov else momentum
 
 
-def muon_step(
-    stacks: Sequence[MatrixStack], gradients: Sequence[list[Tensor]], rate: Tensor, mu: Tensor, recipe: Recipe
-) -> None:
-    """One step for every stack, in place. `rate` and `mu` are 0-d tensors, so that changing them recompiles nothing."""
+def reworked_update(stack: MatrixStack, gradients: list[Tensor], mu: Tensor, recipe: Recipe) -> Tensor:
+    """What is to be orthogonalized, (n, rows, cols); momentum and the techniques' state advance in place."""
+    gradient = torch.stack(gradients).view_as(stack.momentum)
+    update = nesterov_momentum(gradient, stack.momentum, mu, nesterov=recipe.nesterov)
+    for rework, memory in zip(recipe.on_update, stack.before, strict=True):
+        update = rework(update, memory)
+    return update
+
+
+def move(stack: MatrixStack, direction: Tensor, rates: Rates, recipe: Recipe) -> None:
+    """Decay the parameters and step them against the orthogonal `direction` (n, rows, cols), in place."""
+    for rework, memory in zip(recipe.on_direction, stack.after, strict=True):
+        direction = rework(direction, memory)
+    rows, cols = direction.shape[-2:]
+    whole = (len(stack.parameters), stack.parts * rows, cols)
+    if recipe.decays and recipe.decay_share:
+        weights = torch.stack(stack.parameters)
+        share = recipe.decay_share(direction.view(whole), weights)
+        torch._foreach_sub_(stack.parameters, (weights * share * rates.decay).unbind())
+    elif recipe.decays:
+        torch._foreach_mul_(stack.parameters, 1.0 - rates.decay)
+    step = direction * (rates.lr * max(1.0, rows / cols) ** 0.5)
+    torch._foreach_sub_(stack.parameters, step.view(whole).unbind())
+
+
+def muon_step(stacks: Sequence[MatrixStack], gradients: Sequence[list[Tensor]], rates: Rates, recipe: Recipe) -> None:
+    """One step for every stack, in place."""
     for stack, gradient in zip(stacks, gradients, strict=True):
-        update = nesterov_momentum(torch.stack(gradient), stack.momentum, mu, nesterov=recipe.nesterov)
-        for rework, memory in zip(recipe.on_update, stack.before, strict=True):
-            update = rework(update, memory)
-        direction = orthogonalize(update, recipe.quintics, recipe.dtype).float()
-        for rework, memory in zip(recipe.on_direction, stack.after, strict=True):
-            direction = rework(direction, memory)
-        rows, cols = direction.shape[-2:]
-        if recipe.weight_decay:
-            torch._foreach_mul_(stack.parameters, 1.0 - rate * recipe.weight_decay)
-        torch._foreach_sub_(stack.parameters, (direction * (rate * max(1.0, rows / cols) ** 0.5)).unbind())
+        update = reworked_update(stack, gradient, rates.mu, recipe)
+        move(stack, orthogonalize(update, recipe.quintics, recipe.dtype).float(), rates, recipe)
+
+
+def share_of_directions(
+    stack: MatrixStack, gradients: list[Tensor], mu: Tensor, recipe: Recipe, rank: int, world: int
+) -> Tensor:
+    """The orthogonal directions of this rank's matrices, (ceil(n / world), rows, cols), zeros beyond the last."""
+    update = reworked_update(stack, gradients, mu, recipe)
+    each = -(-len(update) // world)
+    mine = update[rank * each : (rank + 1) * each]
+    mine = torch.cat([mine, mine.new_zeros(each - len(mine), *update.shape[1:])])
+    return orthogonalize(mine, recipe.quintics, recipe.dtype)
 
 
 class Muon:
-    """State of Muon over named matrices, all on one device; a matrix without a gradient counts as one of zeros."""
+    """State of Muon over named matrices, all on one device; a matrix without a gradient counts as one of zeros.
+
+    `heads` says of a matrix whose rows belong to heads how many; `ranks` shares the work out.
+    """
 
     def __init__(
         self,
@@ -105,57 +159,87 @@ class Muon:
         *,
         on_update: tuple[OnUpdate, ...] = (),
         on_direction: tuple[OnUpdate, ...] = (),
+        heads: Mapping[str, int] | None = None,
+        ranks: Ranks | None = None,
         compiled: bool = False,
     ) -> None:
         self.config = config
+        self.ranks = ranks
         self.recipe = Recipe(
             quintics=config.quintics(config.steps),
             dtype=getattr(torch, config.precision),
             nesterov=config.nesterov,
-            weight_decay=config.weight_decay,
+            decays=config.weight_decay != 0.0,
+            decay_share=config.decay_share,
             on_update=on_update,
             on_direction=on_direction,
         )
-        self.stacks = stack_matrices(parameters, self.recipe)
+        split, rows_of = config.split, heads or {}
+        parts = {name: split(rows_of[name]) if split and name in rows_of else 1 for name in parameters}
+        self.stacks = stack_matrices(parameters, self.recipe, parts)
         device = self.stacks[0].momentum.device if self.stacks else None
-        self.rate = torch.zeros((), device=device)
-        self.mu = torch.zeros((), device=device)
-        self.advance = torch.compile(muon_step, fullgraph=True, dynamic=False) if compiled else muon_step
+        self.rates = Rates(*(torch.zeros((), device=device) for _ in Rates._fields))
+        self.advance, self.direct, self.move = muon_step, share_of_directions, move
+        if compiled:
+            self.advance = torch.compile(muon_step, fullgraph=True, dynamic=False)
+            self.direct = torch.compile(share_of_directions, fullgraph=True, dynamic=False)
+            self.move = torch.compile(move, fullgraph=True, dynamic=False)
 
     @torch.no_grad()
-    def step(self, *, scale: float, step: int) -> None:
-        """Update every matrix by its gradient; `scale` multiplies the learning rate, `step` is how many went before."""
+    def step(self, *, scale: float, step: int, fraction: float = 0.0, decay_scale: float = 1.0) -> None:
+        """Update every matrix by its gradient. No host synchronization.
+
+        `scale` multiplies the learning rate, `decay_scale` the decay besides; `step` is how many steps and `fraction`
+        which share of training went before.
+        """
         if not self.stacks:
             return
-        self.rate.fill_(self.config.lr * scale)
-        self.mu.fill_(self.config.momentum_at(step))
+        lr = self.config.lr * scale
+        self.rates.lr.fill_(lr)
+        self.rates.mu.fill_(self.config.momentum_at(step, fraction))
+        self.rates.decay.fill_(lr * self.config.weight_decay * decay_scale)
         gradients = [[gradient_or_zeros(parameter) for parameter in stack.parameters] for stack in self.stacks]
-        self.advance(self.stacks, gradients, self.rate, self.mu, self.recipe)
+        if self.ranks and self.ranks.world > 1:
+            self.step_together(gradients, self.ranks)
+        else:
+            self.advance(self.stacks, gradients, self.rates, self.recipe)
+
+    def step_together(self, gradients: Sequence[list[Tensor]], ranks: Ranks) -> None:
+        """The same step, each stack's orthogonalization shared out over `ranks`."""
+        coming = []
+        for stack, gradient in zip(self.stacks, gradients, strict=True):
+            share = self.direct(stack, gradient, self.rates.mu, self.recipe, ranks.rank, ranks.world)
+            coming.append(ranks.gather(share))
+        for stack, gathered in zip(self.stacks, coming, strict=True):
+            direction = gathered()[: len(stack.momentum)].float()
+            self.move(stack, direction, self.rates, self.recipe)
 
     def state(self) -> dict[str, Tensor]:
-        """All state, matrix by matrix, as views: independent of how matrices are stacked."""
+        """All state, parameter by parameter, as views: independent of how matrices are stacked."""
         return {
-            f"{kind}/{name}": tensor[place]
+            f"{kind}/{name}": tensor[place] if stack.parts == 1 else tensor[place * stack.parts :][: stack.parts]
             for stack in self.stacks
             for kind, tensor in stacked_state(stack).items()
             for place, name in enumerate(stack.names)
         }
 
 
-def stack_matrices(parameters: Mapping[str, Tensor], recipe: Recipe) -> list[MatrixStack]:
-    """Matrices of one shape together, in order of first appearance, with zero momentum."""
-    shapes: dict[torch.Size, list[str]] = {}
+def stack_matrices(parameters: Mapping[str, Tensor], recipe: Recipe, parts: Mapping[str, int]) -> list[MatrixStack]:
+    """Matrices of one shape and number of `parts` together, in order of first appearance, with zero momentum."""
+    shapes: dict[tuple[int, int, int], list[str]] = {}
     for name, parameter in parameters.items():
         assert parameter.ndim == 2, f"{name} of shape {tuple(parameter.shape)} is no matrix"
         assert parameter.dtype == torch.float32, f"{name} is {parameter.dtype}; Muon keeps fp32 masters"
-        shapes.setdefault(parameter.shape, []).append(name)
+        rows, cols = parameter.shape
+        assert rows % parts[name] == 0, f"{name} has {rows} rows, no multiple of {parts[name]}"
+        shapes.setdefault((parts[name], rows // parts[name], cols), []).append(name)
     stacks = []
-    for shape, names in shapes.items():
+    for (cuts, rows, cols), names in shapes.items():
         chosen = [parameters[name] for name in names]
-        momentum = torch.zeros(len(names), *shape, device=chosen[0].device)
+        momentum = torch.zeros(len(names) * cuts, rows, cols, device=chosen[0].device)
         before = [rework.memory(momentum) for rework in recipe.on_update]
         after = [rework.memory(momentum) for rework in recipe.on_direction]
-        stacks.append(MatrixStack(tuple(names), chosen, momentum, before, after))
+        stacks.append(MatrixStack(tuple(names), chosen, cuts, momentum, before, after))
     return stacks
 
 

@@ -34,3 +34,10 @@ def warmed_up(step: int, *, start: float, end: float, steps: int) -> float:
     if step >= steps:
         return end
     return start + (end - start) * step / steps
+
+
+def cooled_down(fraction: float, *, start: float, end: float, share: float) -> float:
+    """`start`, then over the last `share` of training in a straight line to `end` (Muon's momentum; catalogue §4)."""
+    if not share or fraction <= 1.0 - share:
+        return start
+    return end + (start - end) * (1.0 - fraction) / share

@@ -30,8 +30,11 @@ CONTRACTS = (
     "data.loader",
     "optim.schedule",
     "optim.matrix.quintics",
+    "optim.matrix.split",
+    "optim.matrix.decay_*",
     "optim.on_*",
     "optim.average",
+    "optim.look_ahead",
     "quant.*",
     "artifact.coder",
     "evaluate.protocol",
@@ -114,7 +117,7 @@ def test_loaders_go_on_exactly_where_they_stood(entry: Entry, shards: tuple[Path
 # optim.*
 
 
-@pytest.mark.parametrize("entry", registered("optim.schedule"))
+@pytest.mark.parametrize("entry", registered("optim.schedule") + registered("optim.matrix.decay_schedule"))
 @given(fraction=st.floats(0, 1), step=st.integers(0, 10**6), left=st.floats(0, allow_infinity=True, allow_nan=False))
 @quick
 def test_schedules_scale_between_nothing_and_the_whole(entry: Entry, fraction: float, step: int, left: float):
@@ -151,11 +154,11 @@ def test_reworks_keep_shape_and_treat_matrices_alone(slot: str, shape: tuple[int
 def test_averages_come_and_go():
     for entry in (parameter.values[0] for parameter in registered("optim.average")):
         weight = nn.Parameter(torch.zeros(4))
-        averager = entry.config().build({"weight": weight})
+        averager = entry.config().build({"weight": weight}, {"weight": Role.SCALE})
         for step in range(20):
             with torch.no_grad():
                 weight.fill_(float(step))
-            averager.update(Progress(step / 20, step, 20 - step))
+            averager.update(Progress(step / 20, step, 20 - step), 1 - step / 20)
         saved = {name: tensor.clone() for name, tensor in averager.state().items()}
         with averager.apply():
             assert (weight >= 0).all()
@@ -163,6 +166,32 @@ def test_averages_come_and_go():
         assert (weight == 19).all()
         for name, tensor in averager.state().items():
             assert torch.equal(tensor, saved[name])
+
+
+@pytest.mark.parametrize("entry", registered("optim.matrix.split"))
+@pytest.mark.parametrize("heads", [1, 2, 3, 8])
+def test_splits_cut_rows_evenly(entry: Entry, heads: int):
+    assert heads % entry.config()(heads) == 0
+
+
+@pytest.mark.parametrize("entry", registered("optim.matrix.decay_share"))
+def test_decay_is_shared_out_in_parts_of_a_whole(entry: Entry):
+    direction, weights = torch.randn(2, 3, 8, 4, generator=torch.Generator().manual_seed(0))
+    share = entry.config()(direction, weights)
+    assert share.shape == weights.shape
+    assert ((share >= 0) & (share <= 1)).all()
+    assert share.any()
+
+
+@pytest.mark.parametrize("entry", registered("optim.look_ahead"))
+def test_weights_that_stand_still_are_not_moved_ahead(entry: Entry):
+    weight = nn.Parameter(torch.randn(4, generator=torch.Generator().manual_seed(0)))
+    begun, looker = weight.detach().clone(), entry.config().build({"weight": weight})
+    for step in range(20):
+        looker.before(Progress(step / 20, step, 20 - step), 1.0)
+        looker.after(Progress(step / 20, step, 20 - step))
+    assert torch.equal(weight, begun)
+    assert looker.state()
 
 
 # quant.*

@@ -295,7 +295,7 @@ class Mean:
         self.count = torch.zeros(())
 
     @torch.no_grad()
-    def update(self, progress: Progress) -> None:
+    def update(self, progress: Progress, scale: float) -> None:
         self.count += 1
         for name, parameter in self.parameters.items():
             self.sums[name] += parameter
@@ -317,7 +317,7 @@ class Mean:
 
 @dataclass(frozen=True, kw_only=True)
 class MeanOfWeights:
-    def build(self, parameters: Mapping[str, Tensor]) -> Mean:
+    def build(self, parameters: Mapping[str, Tensor], roles: Mapping[str, Role]) -> Mean:
         return Mean(parameters)
 
 
