@@ -208,7 +208,7 @@ inners = st.builds(
 
 
 @given(inner=inners)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_toml_gives_back_every_value(inner):
     outer = Outer(inner=inner, needed=2)
     read = from_toml(Outer, to_toml(outer))

@@ -21,7 +21,7 @@ values = st.dictionaries(
 
 
 @given(records=st.lists(values, max_size=5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_events_are_read_back_as_they_were_told(records, tmp_path_factory: pytest.TempPathFactory):
     path = tmp_path_factory.mktemp("events") / "events.jsonl"
     events = Events(path)
@@ -45,7 +45,7 @@ def test_listeners_hear_what_is_recorded_and_what_is_only_said(tmp_path: Path):
 
 
 @given(cut=st.integers(0, 200))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_line_that_was_cut_costs_only_itself(cut: int, tmp_path_factory: pytest.TempPathFactory):
     path = tmp_path_factory.mktemp("events") / "events.jsonl"
     events = Events(path)

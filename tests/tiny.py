@@ -9,16 +9,19 @@ import torch
 
 from paramgolf.batch import BOS
 from paramgolf.challenge_log import ChallengeLog
+from paramgolf.contest import DEMO
 from paramgolf.data.dataset import Dataset, data_fingerprint
 from paramgolf.data.shards import ShardWriter
 from paramgolf.data.tokenizers import ByteTokenizer
 from paramgolf.events import Events
 from paramgolf.folder import RunFolder
-from paramgolf.presets.demo import demo
+from paramgolf.presets.baseline import baseline
 from paramgolf.quant.plan import QuantConfig
 from paramgolf.run import Run
 from paramgolf.stages import Session
+from paramgolf.techniques.data import Sequential
 from paramgolf.techniques.evaluate import Sliding
+from paramgolf.techniques.optim import Warmdown
 from paramgolf.techniques.quant import Int8Rows
 from paramgolf.train.config import TrainConfig
 from paramgolf.train.distributed import Place
@@ -73,13 +76,20 @@ def tiny_dataset(folder: Path) -> Dataset:
 
 
 def tiny_run(**train: Any) -> Run:
-    """The demo at 2 layers of width 16; `train` changes fields of `TrainConfig`."""
-    run = demo()
+    """The baseline at 2 layers of width 16; `train` changes fields of `TrainConfig`."""
+    run = baseline()
     settings: dict[str, Any] = {"by": "steps", "steps": 12, "batch_tokens": 256, "device_tokens": 256, "seq_len": 32}
     return replace(
         run,
         name="tiny",
+        contest=DEMO,
+        data=replace(run.data, corpus="tiny", variant="byte260", loader=Sequential()),
         model=replace(run.model, vocab=260, dim=16, layers=2, heads=2, kv_heads=1, context=32),
+        optim=replace(
+            run.optim,
+            matrix=replace(run.optim.matrix, momentum_steps=50, precision="float32"),
+            schedule=Warmdown(share=0.6),
+        ),
         train=TrainConfig(**{**settings, "warmup": 0, "checkpoint_seconds": 0.0, **train}),
         quant=QuantConfig(attention=Int8Rows(keep=0), mlp=Int8Rows(keep=0), embed=Int8Rows(keep=0)),
         evaluate=replace(run.evaluate, protocol=Sliding(stride=16), batch_tokens=1024),

@@ -39,7 +39,7 @@ CONTRACTS = (
     "artifact.coder",
     "evaluate.protocol",
 )
-quick = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def registered(slot: str) -> list[Any]:
@@ -290,7 +290,7 @@ def bench_of(tokens: Tensor, forward: Callable[[Batch], Tensor], **sizes: int) -
     world=st.integers(1, 3),
     seed=st.integers(0, 100),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_protocols_count_every_target_once(
     entry: Entry, length: int, context: int, window: int, stride: int, batch_tokens: int, world: int, seed: int
 ):

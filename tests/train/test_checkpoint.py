@@ -59,7 +59,7 @@ def test_a_full_disk_keeps_the_one_before(tmp_path: Path):
 
 
 @given(cut=st.integers(0, 8000), flip=st.none() | st.integers(0, 1500))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_damaged_header_is_told(cut: int, flip: int | None, tmp_path_factory: pytest.TempPathFactory):
     """Truncation anywhere; a changed byte of the header either is told or changes nothing that is read."""
     folder = tmp_path_factory.mktemp("damaged")

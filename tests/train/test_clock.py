@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from paramgolf.errors import OverTime
@@ -37,7 +37,6 @@ def steps_of(clock: Clock, watch: Watch, duration: float, *, step: int = 0, paus
 
 
 @given(budget=st.floats(0.5, 100), steps=st.floats(1.01, 60), reserve=st.floats(0, 0.4), pauses=st.integers(0, 7))
-@settings(deadline=None)
 def test_a_run_by_the_clock_fills_its_budget_and_never_passes_it(
     budget: float, steps: float, reserve: float, pauses: int
 ):
@@ -66,7 +65,6 @@ def test_a_step_longer_than_the_budget_is_refused():
 
 
 @given(duration=st.floats(0.01, 1.0))
-@settings(deadline=None)
 def test_steps_still_on_the_device_are_reckoned_with(duration: float):
     """As on a GPU: a step is launched while the one before it runs, and its end is seen one step later."""
     watch = Watch()
@@ -133,7 +131,6 @@ def test_progress_by_the_clock():
 
 
 @given(durations=st.lists(st.floats(0.01, 2.0), min_size=1, max_size=50))
-@settings(deadline=None)
 def test_progress_never_goes_back_and_schedules_end(durations: list[float]):
     watch = Watch()
     clock = Clock(TrainConfig(steps=10_000), 30.0, now=watch)
