@@ -1,0 +1,30 @@
+"""Gates on the outputs of attention heads, driven by the block's normalized input."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from paramgolf.model.slots import Dims, Tap
+from paramgolf.parts import Init, Part, Role
+
+
+class HeadGate(Part):
+    """y[h] · height · σ(sharpness · W[h]·x[:width]), one number a token and head."""
+
+    weight: nn.Parameter
+
+    def __init__(self, heads: int, width: int, init: Init, *, sharpness: float = 1.0, height: float = 1.0) -> None:
+        super().__init__()
+        self.sharpness, self.height = sharpness, height
+        self.param("weight", heads, width, role=Role.GATE, init=init)
+
+    def forward(self, y: Tensor, tap: Tap) -> Tensor:
+        """(B, T, H, E) -> (B, T, H, E)."""
+        logits = F.linear(tap.x_BTD[..., : self.weight.shape[1]], self.weight.to(y.dtype))
+        return y * (self.height * torch.sigmoid(self.sharpness * logits)).unsqueeze(-1)
+
+
+def check_gate_width(width: int, dims: Dims) -> None:
+    """Raise `ValueError` unless a gate can read `width` channels of the residual."""
+    if not 1 <= width <= dims.dim:
+        raise ValueError(f"a gate cannot read {width} of {dims.dim} channels")
