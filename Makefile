@@ -30,13 +30,13 @@ test-nightly: $(READY)
 	$(VENV)/bin/python -m pytest -n $(JOBS) -m "nightly and not gpu"
 
 check: $(READY)
-	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff format --check --exclude "*.md" .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest tests/test_structure.py
 
 format: $(READY)
-	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff format --exclude "*.md" .
 	$(VENV)/bin/ruff check --fix .
 
 clean:
