@@ -1,5 +1,6 @@
 """Techniques of the forward pass."""
 
+from paramgolf.techniques.model.asym_logit import AsymLogit as AsymLogit
 from paramgolf.techniques.model.attention_out_gate import AttentionOutGate as AttentionOutGate
 from paramgolf.techniques.model.biased_gate import BiasedGate as BiasedGate
 from paramgolf.techniques.model.bigram_hash import BigramHash as BigramHash
@@ -8,17 +9,24 @@ from paramgolf.techniques.model.branch_scale import BranchScale as BranchScale
 from paramgolf.techniques.model.dg_attention import DGAttention as DGAttention
 from paramgolf.techniques.model.differential_attention import DifferentialAttention as DifferentialAttention
 from paramgolf.techniques.model.entropy_penalty import EntropyPenalty as EntropyPenalty
+from paramgolf.techniques.model.factorized import FactorizedEmbedding as FactorizedEmbedding
 from paramgolf.techniques.model.gated_attention import GatedAttention as GatedAttention
+from paramgolf.techniques.model.glu import GLU as GLU
 from paramgolf.techniques.model.iteration_embedding import IterationEmbedding as IterationEmbedding
 from paramgolf.techniques.model.key_offset import KeyOffset as KeyOffset
+from paramgolf.techniques.model.label_smoothing import LabelSmoothing as LabelSmoothing
+from paramgolf.techniques.model.layer_widths import LayerWidths as LayerWidths
 from paramgolf.techniques.model.layer_windows import LayerWindows as LayerWindows
+from paramgolf.techniques.model.leaky_relu_squared import LeakyReLUSquared as LeakyReLUSquared
 from paramgolf.techniques.model.legendre_depth import LegendreDepth as LegendreDepth
 from paramgolf.techniques.model.ln_scale import LNScale as LNScale
+from paramgolf.techniques.model.multi_token import MultiToken as MultiToken
 from paramgolf.techniques.model.noise_qat import NoiseQAT as NoiseQAT
 from paramgolf.techniques.model.orthogonal_init import OrthogonalInit as OrthogonalInit
 from paramgolf.techniques.model.orthogonal_projections import OrthogonalProjections as OrthogonalProjections
 from paramgolf.techniques.model.overtone import Overtone as Overtone
 from paramgolf.techniques.model.parallel_halves import ParallelHalves as ParallelHalves
+from paramgolf.techniques.model.poly_softcap import PolySoftcap as PolySoftcap
 from paramgolf.techniques.model.qat import QAT as QAT
 from paramgolf.techniques.model.qk_gain import QKGain as QKGain
 from paramgolf.techniques.model.qk_norm import QKNorm as QKNorm
@@ -27,6 +35,8 @@ from paramgolf.techniques.model.recurrence import Recurrence as Recurrence
 from paramgolf.techniques.model.relu_squared import ReLUSquared as ReLUSquared
 from paramgolf.techniques.model.rope import Rope as Rope
 from paramgolf.techniques.model.serial_lanes import SerialLanes as SerialLanes
+from paramgolf.techniques.model.sigmoid_softcap import SigmoidSoftcap as SigmoidSoftcap
+from paramgolf.techniques.model.silu import SiLU as SiLU
 from paramgolf.techniques.model.smear_v1 import SmearV1 as SmearV1
 from paramgolf.techniques.model.smear_v2 import SmearV2 as SmearV2
 from paramgolf.techniques.model.sparse_gate import SparseGate as SparseGate
@@ -36,10 +46,12 @@ from paramgolf.techniques.model.ternary_linear import TernaryLinear as TernaryLi
 from paramgolf.techniques.model.trigram_hash import TrigramHash as TrigramHash
 from paramgolf.techniques.model.two_lanes import TwoLanes as TwoLanes
 from paramgolf.techniques.model.unet_skips import UNetSkips as UNetSkips
+from paramgolf.techniques.model.untied import UntiedEmbedding as UntiedEmbedding
 from paramgolf.techniques.model.untied_passes import UntiedPasses as UntiedPasses
 from paramgolf.techniques.model.value_embedding import ValueEmbedding as ValueEmbedding
 from paramgolf.techniques.model.value_residual import ValueResidual as ValueResidual
 from paramgolf.techniques.model.x0_mix import X0Mix as X0Mix
 from paramgolf.techniques.model.xsa import XSA as XSA
 from paramgolf.techniques.model.yarn import Yarn as Yarn
+from paramgolf.techniques.model.z_loss import ZLoss as ZLoss
 from paramgolf.techniques.model.zero_out import ZeroOut as ZeroOut
