@@ -32,6 +32,8 @@ class Run:
     def __post_init__(self) -> None:
         if self.longest_row > self.model.context:
             raise ValueError(f"training rows of {self.longest_row} tokens exceed model.context={self.model.context}")
+        if self.train.seq_growth and not self.data.loader.resizable:
+            raise ValueError("train.seq_growth needs a loader whose rows can change: sequential or packed")
         if self.seed < 0:
             raise ValueError(f"seed={self.seed} is negative")
         if self.train.by == "clock" and self.train.reserve_seconds >= self.contest.train_seconds:

@@ -95,7 +95,7 @@ def train_stage(session: Session, validation: Validation) -> Trained:
     run, place, folder = session.run, session.place, session.folder
     model = fresh_model(run, place)
     on_gpu = place.device.type == "cuda"
-    optimizer = Optimizer(model, run.optim, compiled=on_gpu and run.train.compile)
+    optimizer = Optimizer(model, run.optim, compiled=on_gpu and run.train.compile, ranks=place)
     micro = run.train.batch_tokens // run.train.accumulation(place.world)
     loader = run.data.loader.build(
         session.dataset.train,

@@ -21,6 +21,13 @@ class Loader(Protocol):
         """This rank's share of the next batch: (B, seq_len) int32 on the CPU, or (1, T) with `cu_seqlens`."""
         ...
 
+    def resize(self, seq_len: int) -> None:
+        """Rows of `seq_len` tokens, or documents cut at it, from the next batch on; tokens stay where they were.
+
+        Asked with another length only of a `LoaderMaker` that is `resizable`.
+        """
+        ...
+
     def state(self) -> LoaderState:
         """Where the stream stands after the batches given so far."""
         ...
@@ -39,6 +46,11 @@ class LoaderMaker(Protocol):
     @property
     def packed(self) -> bool:
         """Whether batches are one row of documents with `cu_seqlens`."""
+        ...
+
+    @property
+    def resizable(self) -> bool:
+        """Whether the length of rows may change while the stream runs."""
         ...
 
     def build(

@@ -28,6 +28,8 @@ class Checkpoint(NamedTuple):
     """JSON-able position in the data."""
     notes: dict[str, Any]
     """JSON-able: digest, seed, whether training is done, medians for the report."""
+    grown: tuple[int, ...] = ()
+    """How far rows and batches have grown (`train.growth.Grown`)."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -41,7 +43,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     tensors |= {f"optimizer/{name}": tensor for name, tensor in checkpoint.optimizer.items()}
     tensors["random"] = torch.get_rng_state()
     small = {"step": checkpoint.step, "seconds": checkpoint.seconds, "loader": checkpoint.loader}
-    text = json.dumps({**small, "notes": checkpoint.notes})
+    text = json.dumps({**small, "notes": checkpoint.notes, "grown": checkpoint.grown})
     for leftover in folder.glob(f".{FILE_NAME}.*"):
         leftover.unlink()
     try:
@@ -80,6 +82,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
             optimizer=below(tensors, "optimizer/"),
             loader=small["loader"],
             notes=small["notes"],
+            grown=tuple(small["grown"]),
         )
         torch.set_rng_state(tensors["random"])
     except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError) as error:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from paramgolf.errors import UsageError
+from paramgolf.train.growth import BatchGrowth, SeqGrowth, staged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +16,11 @@ class TrainConfig:
     device_tokens: int = 65_536
     """Tokens a device holds at once; gradient accumulation makes up the rest of a batch."""
     seq_len: int = 1024
-    """Tokens a row."""
+    """Tokens a row, or of the longest piece of a packed document; while rows grow, at the end."""
+    seq_growth: SeqGrowth | None = None
+    """Shorter rows before; none: rows of one length."""
+    batch_growth: BatchGrowth | None = None
+    """Smaller batches before; none: batches of one size."""
     by: Literal["clock", "steps"] = "clock"
     """What ends training and drives the schedules: the contest's wall clock, or `steps`."""
     steps: int = 20_000
@@ -41,6 +46,18 @@ class TrainConfig:
                 raise ValueError(f"{name}={getattr(self, name)} is not positive")
         if self.batch_tokens % self.seq_len or self.device_tokens % self.seq_len:
             raise ValueError(f"batch_tokens and device_tokens must be multiples of seq_len={self.seq_len}")
+        for length in self.seq_growth.earlier if self.seq_growth else ():
+            if length > self.seq_len or self.batch_tokens % length or self.device_tokens % length:
+                raise ValueError(
+                    f"seq_growth: rows of {length} do not divide batch_tokens={self.batch_tokens} and "
+                    f"device_tokens={self.device_tokens}, or are longer than seq_len={self.seq_len}"
+                )
+        for tokens in self.batch_growth.earlier if self.batch_growth else ():
+            if tokens > self.batch_tokens or tokens % self.seq_len:
+                raise ValueError(
+                    f"batch_growth: {tokens} tokens are no multiple of seq_len={self.seq_len}, "
+                    f"or more than batch_tokens={self.batch_tokens}"
+                )
 
     def accumulation(self, world: int) -> int:
         """Micro-batches a device runs for one step. Raises `UsageError` when the batch does not divide."""
@@ -53,4 +70,15 @@ class TrainConfig:
                 f"and at most {self.device_tokens} tokens at once",
                 fix=f"--set train.batch_tokens={-(-self.batch_tokens // whole) * whole}",
             )
+        for tokens in self.batch_growth.earlier if self.batch_growth else ():
+            if tokens % (world * micro):
+                raise UsageError(
+                    f"a stage of {tokens} tokens is no multiple of the {world * micro} that {world} devices hold",
+                    fix="change train.batch_growth.earlier, or make train.device_tokens smaller",
+                )
         return share // micro
+
+    def accumulation_at(self, fraction: float, world: int) -> int:
+        """The same in the stage of `batch_growth` that training is in once `fraction` of it is done."""
+        whole = self.accumulation(world)
+        return whole * staged(self.batch_growth, self.batch_tokens, fraction) // self.batch_tokens

@@ -1,7 +1,7 @@
 """Ranks and devices. The only place that reads what torchrun puts into the environment."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -36,6 +36,17 @@ class Place(NamedTuple):
         if self.world > 1:
             dist.all_reduce(total)
         return total
+
+    def gather(self, share: Tensor) -> Callable[[], Tensor]:
+        """Start to collect (k, ...) `share`s of every rank; the result waits and gives (world·k, ...) in rank order."""
+        whole = share.new_empty(self.world * len(share), *share.shape[1:])
+        work = dist.all_gather_into_tensor(whole, share.contiguous(), async_op=True)
+
+        def arrived() -> Tensor:
+            work.wait()
+            return whole
+
+        return arrived
 
     def agree(self, values: Sequence[float]) -> list[float]:
         """Rank 0's `values` on every rank, so that all take the same decision."""

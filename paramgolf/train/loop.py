@@ -18,6 +18,7 @@ from paramgolf.train.checkpoint import Checkpoint
 from paramgolf.train.clock import Clock
 from paramgolf.train.config import TrainConfig
 from paramgolf.train.distributed import Place, average_over_ranks
+from paramgolf.train.growth import Grown, rewarmed, staged
 from paramgolf.train.signals import StopRequest
 
 Loss = Callable[[Batch], Tensor]
@@ -48,6 +49,9 @@ class Trainer:
         self.place = place
         self.step = 0
         self.accumulation = config.accumulation(place.world)
+        self.grown = Grown(config.seq_len, 0, 0)
+        if config.seq_growth:
+            self.resize(staged(config.seq_growth, config.seq_len, 0.0))
         on_gpu = place.device.type == "cuda"
         self.loss: Loss = torch.compile(model.loss, dynamic=False) if on_gpu and config.compile else model.loss
         # The loss of a step is read one step later, from pinned memory, so that the device never waits for the host.
@@ -57,8 +61,13 @@ class Trainer:
     def advance(self) -> None:
         """One optimizer step. On a GPU it returns before the device is done."""
         fraction, _, left = self.place.agree(self.clock.progress(self.step))
-        progress = Progress(fraction=fraction, step=self.step, left=left)
+        self.take_step(Progress(fraction=fraction, step=self.step, left=left))
+
+    def take_step(self, progress: Progress) -> None:
+        """One optimizer step at `progress`."""
         self.model.at(progress.fraction)
+        factor = self.grow(progress.fraction)
+        self.optimizer.look(progress)
         total = torch.zeros((), device=self.place.device)
         for _ in range(self.accumulation):
             loss = self.loss(self.loader.next().to(self.place.device)) / self.accumulation
@@ -66,12 +75,30 @@ class Trainer:
             total += loss.detach()
         gradients = [parameter.grad for parameter in self.optimizer.parameters.values() if parameter.grad is not None]
         average_over_ranks([*gradients, total], self.place.world)
-        self.optimizer.step(progress)
+        self.optimizer.step(progress, factor=factor)
         self.optimizer.zero_grad()
         self.mailbox[self.step % 2].copy_(total, non_blocking=True)
         if self.marks:
             self.marks[self.step % 2].record()
         self.step += 1
+
+    def grow(self, fraction: float) -> float:
+        """Set rows and micro-batches to what `fraction` of training asks; returns the factor on the learning rates."""
+        config, grown = self.config, self.grown
+        seq_len = staged(config.seq_growth, config.seq_len, fraction)
+        if seq_len != grown.seq_len:
+            self.resize(seq_len)
+        tokens = staged(config.batch_growth, config.batch_tokens, fraction)
+        self.accumulation = config.accumulation_at(fraction, self.place.world)
+        self.grown = self.grown._replace(tokens=self.grown.tokens + tokens)
+        warm = rewarmed(self.step, self.grown.since, config.seq_growth.rewarm) if config.seq_growth else 1.0
+        power = config.batch_growth.power if config.batch_growth else 0.0
+        return warm * float((tokens / config.batch_tokens) ** power)
+
+    def resize(self, seq_len: int) -> None:
+        """Rows of `seq_len` from the next batch on."""
+        self.loader.resize(seq_len)
+        self.grown = self.grown._replace(seq_len=seq_len, since=self.step)
 
     def finished_loss(self, step: int) -> float:
         """The loss of the `step`-th step (from 0), waiting for that step alone."""
@@ -84,23 +111,36 @@ class Trainer:
         if self.place.device.type != "cuda":
             return
         weights = {name: parameter.detach().clone() for name, parameter in self.optimizer.parameters.items()}
-        state, position = self.optimizer.snapshot(), self.loader.state()
-        for number in range(self.config.warmup):
-            self.advance()
-            events.emit("warmup", step=number + 1, steps=self.config.warmup)
+        state, position, grown = self.optimizer.snapshot(), self.loader.state(), self.grown
+        fractions = [fraction for fraction in self.phases() for _ in range(self.config.warmup)]
+        for number, fraction in enumerate(fractions):
+            self.take_step(Progress(fraction=fraction, step=number, left=math.inf))
+            events.emit("warmup", step=number + 1, steps=len(fractions))
         self.place.synchronize()
         with torch.no_grad():
             for name, parameter in self.optimizer.parameters.items():
                 parameter.copy_(weights[name])
         self.optimizer.load_state_dict(state)
-        self.loader.restore(position)
         self.step = 0
+        self.grown = grown
+        self.loader.resize(grown.seq_len)
+        self.loader.restore(position)
+
+    def phases(self) -> list[float]:
+        """Where in training (0..1) the graph of the model changes: other layers, rows or switches; 0 is the first."""
+        found: dict[tuple[object, ...], float] = {}
+        for percent in range(201):
+            self.model.at(percent / 200)
+            switches = tuple(v for part in self.model.modules() for v in vars(part).values() if isinstance(v, bool))
+            rows = staged(self.config.seq_growth, self.config.seq_len, percent / 200)
+            found.setdefault((self.model.order, switches, rows), percent / 200)
+        return list(found.values())
 
     def checkpoint(self, notes: dict[str, Any]) -> Checkpoint:
         """The state between two steps."""
         weights = {name: parameter.detach() for name, parameter in self.optimizer.parameters.items()}
         state = self.optimizer.state_dict()
-        return Checkpoint(self.step, self.clock.elapsed, weights, state, self.loader.state(), notes)
+        return Checkpoint(self.step, self.clock.elapsed, weights, state, self.loader.state(), notes, tuple(self.grown))
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`."""
@@ -108,6 +148,8 @@ class Trainer:
             for name, parameter in self.optimizer.parameters.items():
                 parameter.copy_(checkpoint.weights[name])
         self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.grown = Grown(*checkpoint.grown)
+        self.loader.resize(self.grown.seq_len)
         self.loader.restore(checkpoint.loader)
         self.step = checkpoint.step
         self.clock.spent = checkpoint.seconds
@@ -173,7 +215,7 @@ def settle(trainer: Trainer, events: Events, step: int) -> float:
             train_seconds=trainer.clock.elapsed,
             fraction=progress.fraction,
             last_step=step + progress.left if math.isfinite(progress.left) else None,
-            tokens_per_second=trainer.config.batch_tokens * step / trainer.clock.elapsed,
+            tokens_per_second=trainer.grown.tokens * step / trainer.step / trainer.clock.elapsed,
         )
     return loss
 

@@ -35,6 +35,7 @@ CONTRACTS = (
     "optim.on_*",
     "optim.average",
     "optim.look_ahead",
+    "train.*_growth",  # tests/train/test_growth.py
     "quant.*",
     "artifact.coder",
     "evaluate.protocol",
@@ -196,6 +197,8 @@ def test_weights_that_stand_still_are_not_moved_ahead(entry: Entry):
 
 # quant.*
 
+NEAR = {"ternary": 0.7, "binary": 0.7}
+"""Share of a weight's norm that may be lost where that is not a fifth: these are for weights trained to be so."""
 SHAPES = [(), (1,), (7,), (0, 3), (1, 1), (5, 1), (1, 9), (24, 16), (16, 24), (3, 4, 6)]
 
 
@@ -224,7 +227,8 @@ def test_quantizers_keep_what_they_were_given(entry: Entry, shape: tuple[int, ..
     assert torch.equal(dense, again.dense())
     assert torch.equal(weight, before), "the weight itself was changed"
     lost = torch.linalg.vector_norm(dense - weight)
-    assert lost <= 0.2 * torch.linalg.vector_norm(weight) + 0.004 * weight.numel() ** 0.5
+    near = NEAR.get(entry.name, 0.2)
+    assert lost <= near * torch.linalg.vector_norm(weight) + 0.004 * weight.numel() ** 0.5
     with torch.no_grad():
         model.get_parameter("weight").add_(1.0)
     assert torch.equal(stored.dense(), dense), "what is stored follows later training"

@@ -56,6 +56,7 @@ class Coprime:
     """The same after the ramp."""
 
     packed: ClassVar[bool] = False
+    resizable: ClassVar[bool] = False
 
     def build(
         self, shards: Sequence[Path], *, tokens: int, seq_len: int, rank: int = 0, world: int = 1, seed: int = 0
@@ -130,6 +131,10 @@ class CoprimeLoader:
         windows = self.draw_windows()
         self.batches += 1
         return windows_batch(self.shards.maps, windows[self.share.rank :: self.share.world], self.share.seq_len)
+
+    def resize(self, seq_len: int) -> None:
+        """See `Loader.resize`."""
+        assert seq_len == self.share.seq_len, "windows of another length are another walk; Run refuses it"
 
     def identity(self) -> dict[str, Any]:
         """What a saved state must agree with."""

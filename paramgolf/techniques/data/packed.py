@@ -62,6 +62,7 @@ class Packed:
     """Draw the batch from blocks of this many tokens in random order within the shard; 0: file order."""
 
     packed: ClassVar[bool] = True
+    resizable: ClassVar[bool] = True
 
     def build(
         self, shards: Sequence[Path], *, tokens: int, seq_len: int, rank: int = 0, world: int = 1, seed: int = 0
@@ -173,6 +174,13 @@ class PackedLoader:
             self.ready.append(self.worker.submit(self.prepare, self.planned))
             self.planned = self.after(self.planned)
         return self.ready.popleft().result()
+
+    def resize(self, seq_len: int) -> None:
+        """See `Loader.resize`."""
+        if seq_len != self.share.seq_len:
+            self.share = self.share._replace(seq_len=seq_len)
+            self.planned = self.here  # what was prepared ahead is cut at the old length
+            self.ready.clear()
 
     def identity(self) -> dict[str, Any]:
         """What a saved state must agree with. Row length may change while training runs (PR #2014)."""

@@ -26,6 +26,7 @@ class Sequential:
     """The token stream in file order."""
 
     packed: ClassVar[bool] = False
+    resizable: ClassVar[bool] = True
 
     def build(
         self, shards: Sequence[Path], *, tokens: int, seq_len: int, rank: int = 0, world: int = 1, seed: int = 0
@@ -50,6 +51,10 @@ class SequentialLoader:
         stretch = self.shards.read(self.position + self.share.rank * local, local + 1)
         self.position = (self.position + self.share.tokens) % self.shards.total
         return rows_batch(stretch, self.share.seq_len)
+
+    def resize(self, seq_len: int) -> None:
+        """See `Loader.resize`."""
+        self.share = self.share._replace(seq_len=seq_len).require_rows()
 
     def state(self) -> LoaderState:
         """See `Loader.state`."""

@@ -38,6 +38,7 @@ class Shuffled:
     """Windows without replacement from the rank's own shards."""
 
     packed: ClassVar[bool] = False
+    resizable: ClassVar[bool] = False
 
     def build(
         self, shards: Sequence[Path], *, tokens: int, seq_len: int, rank: int = 0, world: int = 1, seed: int = 0
@@ -105,6 +106,10 @@ class ShuffledLoader:
         """What a saved state must agree with."""
         share = self.share
         return {"data": self.shards.fingerprint, "seq_len": share.seq_len, "world": share.world, "seed": self.seed}
+
+    def resize(self, seq_len: int) -> None:
+        """See `Loader.resize`."""
+        assert seq_len == self.share.seq_len, "windows of another length are another walk; Run refuses it"
 
     def state(self) -> LoaderState:
         """See `Loader.state`."""

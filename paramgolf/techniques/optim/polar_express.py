@@ -2,7 +2,7 @@
 
 The i-th iteration maps the singular values by a_i·s + b_i·s³ + c_i·s⁵, the coefficients being minimax-optimal for the
 interval that the iterations before leave; beyond the fifth the last one is repeated. Five iterations bring
-singular values of 0.01 to 1 to within 0.86 to 1.14, the classic quintic to within 0.68 to 1.21.
+singular values of 0.01 to 1 to within 0.86 to 1.14, the classic quintic to within 0.68 to 1.13.
 Source: arXiv 2505.16932; PR #1344, in the records from #1787 on; training catalogue §3.2.
 Effect: part of #1787's −0.0014 before quantization; alone on SP8192 +0.0004 (#1516): treat it as neutral.
 Cost: none.
