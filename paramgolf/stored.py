@@ -13,6 +13,8 @@ from typing import ClassVar, NamedTuple, Protocol, Self
 import torch
 from torch import Tensor
 
+from paramgolf.errors import ArtifactError
+
 
 class StreamKind(Enum):
     """What the numbers of a stream are; fixes their type."""
@@ -22,6 +24,7 @@ class StreamKind(Enum):
     SCALES = "scales"
     CODES = "codes"
     WIDE_CODES = "wide codes"
+    PACKED = "packed codes"
 
 
 class NumberType(NamedTuple):
@@ -38,6 +41,7 @@ NUMBER_TYPES = {
     StreamKind.SCALES: NumberType(torch.float16, "<f2"),
     StreamKind.CODES: NumberType(torch.int8, "<i1"),
     StreamKind.WIDE_CODES: NumberType(torch.int16, "<i2"),
+    StreamKind.PACKED: NumberType(torch.uint8, "|u1"),
 }
 
 
@@ -172,7 +176,101 @@ class Grid:
         return cls(codes=codes, scale=scale, bits=settings[0])
 
 
-TERMS: dict[int, type[Term]] = {Plain.identity: Plain, Grid.identity: Grid}
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PackedCodes:
+    """Codes of two or three values, several to a byte, times one scale for a group of columns (catalogue Q10).
+
+    Written row by row without gaps; in a byte the first code is the lowest digit.
+    """
+
+    identity: ClassVar[int]
+    values: ClassVar[tuple[int, ...]]
+    """What digits 0, 1, … stand for."""
+    to_a_byte: ClassVar[int]
+    """Digits in a byte."""
+    codes: Tensor
+    """(rows, columns) int8, each one of `values`."""
+    scale: Tensor
+    """(rows, ceil(columns / group)) fp16."""
+    group: int
+    """Columns that share a scale; a power of two from 2 to 32768."""
+
+    def __post_init__(self) -> None:
+        require(self.codes, torch.int8)
+        require(self.scale, torch.float16)
+        rows, columns = self.codes.shape
+        assert self.scale.shape == (rows, -(-columns // self.group)), (self.scale.shape, self.codes.shape)
+        assert self.group in [2**n for n in range(1, 16)], self.group
+
+    @property
+    def settings(self) -> bytes:
+        """Binary logarithm of the group, and how many digits of the last byte stand for nothing."""
+        return bytes([self.group.bit_length() - 1, -self.codes.numel() % self.to_a_byte])
+
+    def dense(self) -> Tensor:
+        """(rows, columns) fp32: fp32(code) · fp32(scale), exact."""
+        wide = self.scale.float().repeat_interleave(self.group, dim=1)[:, : self.codes.shape[1]]
+        return self.codes.float() * wide
+
+    def arrays(self) -> tuple[Tensor, ...]:
+        """The digits, packed, then the scales."""
+        digits = (self.codes.flatten().int() - self.values[0]) // (self.values[1] - self.values[0])
+        full = torch.nn.functional.pad(digits, (0, -len(digits) % self.to_a_byte)).view(-1, self.to_a_byte)
+        return (full * self.worth()).sum(1).to(torch.uint8), self.scale
+
+    @classmethod
+    def worth(cls) -> Tensor:
+        """(to_a_byte,) what each digit counts in its byte."""
+        return len(cls.values) ** torch.arange(cls.to_a_byte, dtype=torch.int32)
+
+    @classmethod
+    def layout(cls, settings: bytes, rows: int, columns: int) -> tuple[Piece, ...]:
+        """Packed digits, and a scale for each group."""
+        spare = -rows * columns % cls.to_a_byte
+        if len(settings) != 2 or not 1 <= settings[0] <= 15 or settings[1] != spare:
+            raise ValueError(f"packed codes have groups of 2 to 32768 columns, not settings {settings.hex()!r}")
+        packed = Piece(StreamKind.PACKED, (-(-rows * columns // cls.to_a_byte),))
+        return packed, Piece(StreamKind.SCALES, (rows, -(-columns // 2 ** settings[0])))
+
+    @classmethod
+    def rebuild(cls, settings: bytes, arrays: tuple[Tensor, ...]) -> Self:
+        """From packed digits and scales. Raises `ArtifactError` for a byte that no digits make."""
+        packed, scale = arrays
+        last = len(cls.values) ** cls.to_a_byte - 1
+        if packed.numel() and int(packed.max()) > last:
+            raise ArtifactError(
+                "a stored weight holds a code that does not exist",
+                evidence=f"byte {int(packed.max())} of packed codes; {last} is the last",
+                fix="copy the file again, or export again",
+            )
+        digits = (packed.int().unsqueeze(1) // cls.worth()) % len(cls.values)
+        codes = digits.flatten() * (cls.values[1] - cls.values[0]) + cls.values[0]
+        rows = scale.shape[0]
+        columns = (codes.numel() - settings[1]) // rows if rows else 0
+        return cls(
+            codes=codes[: rows * columns].view(rows, columns).to(torch.int8),
+            scale=scale if rows else scale[:, :0],
+            group=1 << settings[0],
+        )
+
+
+class Trits(PackedCodes):
+    """Codes of -1, 0 and 1, five to a byte."""
+
+    identity: ClassVar[int] = 8
+    values: ClassVar[tuple[int, ...]] = (-1, 0, 1)
+    to_a_byte: ClassVar[int] = 5
+
+
+class Signs(PackedCodes):
+    """Codes of -1 and 1, eight to a byte."""
+
+    identity: ClassVar[int] = 9
+    values: ClassVar[tuple[int, ...]] = (-1, 1)
+    to_a_byte: ClassVar[int] = 8
+
+
+TERMS: dict[int, type[Term]] = {term.identity: term for term in (Plain, Grid, Trits, Signs)}
 """Every kind of term by the byte that names it in an artifact."""
 
 

@@ -28,7 +28,14 @@ MOST_TERMS = 4
 """Of one tensor; bounds what a hostile file can make a reader allocate."""
 LONGEST_VARINT = 5
 
-KIND_IDS = (StreamKind.FLOATS, StreamKind.HALVES, StreamKind.SCALES, StreamKind.CODES, StreamKind.WIDE_CODES)
+KIND_IDS = (
+    StreamKind.FLOATS,
+    StreamKind.HALVES,
+    StreamKind.SCALES,
+    StreamKind.CODES,
+    StreamKind.WIDE_CODES,
+    StreamKind.PACKED,
+)
 """Place is the byte in the file: append, never reorder. Scales come before codes, so that a coder of codes may come
 to use them."""
 ROLE_IDS = (
