@@ -57,19 +57,20 @@ class GPT(Part):
         super().reset()
         for filler in self.config.on_reset:
             filler.start(self)
+        self.prepare_repeats(())
 
     def at(self, progress: float) -> None:
         """Tell every part how much of training (0..1) is done. A change of order compiles a new graph."""
         self.order = tuple(self.config.order(self.config.layers, progress))
-        self.prepare_repeats()
+        self.prepare_repeats(self.order)
         for module in self.modules():
             if isinstance(module, Part) and module is not self:
                 module.at(progress)
 
     @torch.no_grad()
-    def prepare_repeats(self) -> None:
-        """Keep the blocks of passes that have not begun equal to their layer's, from which they will start."""
-        running = {f"{layer}_{turn}" for layer, turn in turns(self.order)}
+    def prepare_repeats(self, order: Sequence[int]) -> None:
+        """Keep the blocks of passes that `order` does not run equal to their layer's, from which they will start."""
+        running = {f"{layer}_{turn}" for layer, turn in turns(order)}
         for name, block in self.again.items():
             if name not in running:
                 of_layer = self.blocks[int(name.partition("_")[0])].parameters()
