@@ -1,0 +1,46 @@
+"""Parallel halves (GPT-J residual): in the deepest layers attention and feed-forward read the same residual.
+
+    u = mix(x):   x ← u + attention(u) + mlp(u)
+
+Variant C of the catalogue. Source: PRs #1412, #1493, layers from 7 of 11 on; GPT-J. Effect: part of the bundle of
+#1493, not isolated; replaced by `two_lanes` (−0.0020 against it, #1529). Cost: none; the halves are independent.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from paramgolf.model.slots import Dims, StreamModule, Sublayers
+from paramgolf.registry import technique
+
+
+@technique("parallel_halves", fills="model.stream", source="PRs #1412 #1493; GPT-J")
+@dataclass(frozen=True, kw_only=True)
+class ParallelHalves:
+    """One lane, both halves at once in the deepest layers."""
+
+    last: int = 4
+    """How many of the deepest layers run their halves in parallel."""
+
+    def __post_init__(self) -> None:
+        if self.last < 1:
+            raise ValueError(f"last={self.last} leaves no layer with parallel halves; one_lane is the name of that")
+
+    def build(self, dims: Dims) -> StreamModule:
+        """The lane has no parameters."""
+        return ParallelHalvesStream(dims.layers - self.last)
+
+
+class ParallelHalvesStream(StreamModule):
+    """Serial halves, then parallel ones."""
+
+    def __init__(self, begins: int) -> None:
+        super().__init__()
+        self.begins = begins
+
+    def step(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Run one block."""
+        if layer < self.begins:
+            return super().step(layer, block, lanes)
+        u = block.read(lanes[0])
+        return (u + block.attend(u) + block.think(u),)
