@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paramgolf.model.slots import Activation, Dims, Parameters
+from paramgolf.model.slots import Activation, Dims, ModelView, Parameters
 from paramgolf.parts import Part, Role
 from paramgolf.registry import technique
 
@@ -19,6 +19,14 @@ class GELU:
         return F.gelu(x)
 
 
+def hidden_width(mult: float, dims: Dims) -> int:
+    """Channels between the projections. Raises `ValueError` when there are none."""
+    width = round(mult * dims.dim)
+    if width < 1:
+        raise ValueError(f"mult={mult:g} of {dims.dim} channels leaves no hidden width")
+    return width
+
+
 @technique("feed_forward", fills="model.mlp", source="Vaswani et al. 2017")
 @dataclass(frozen=True, kw_only=True)
 class FeedForward:
@@ -27,9 +35,13 @@ class FeedForward:
     mult: float = 4.0
     """Hidden width as a multiple of the model's."""
 
+    def check(self, model: ModelView) -> None:
+        """There is a hidden width."""
+        hidden_width(self.mult, model.dims)
+
     def build(self, dims: Dims, layer: int, made_from: Parameters) -> nn.Module:
         """The feed-forward of one layer."""
-        return FeedForwardModule(dims.dim, round(self.mult * dims.dim), made_from)
+        return FeedForwardModule(dims.dim, hidden_width(self.mult, dims), made_from)
 
 
 class FeedForwardModule(Part):

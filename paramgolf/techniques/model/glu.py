@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from paramgolf.model.slots import Activation, Dims, Parameters
+from paramgolf.model.mlp import hidden_width
+from paramgolf.model.slots import Activation, Dims, ModelView, Parameters
 from paramgolf.parts import Part, Role, project_together
 from paramgolf.registry import technique
 
@@ -24,9 +25,13 @@ class GLU:
     mult: float = 4.0
     """Hidden width as a multiple of the model's."""
 
+    def check(self, model: ModelView) -> None:
+        """There is a hidden width."""
+        hidden_width(self.mult, model.dims)
+
     def build(self, dims: Dims, layer: int, made_from: Parameters) -> nn.Module:
         """The feed-forward of one layer."""
-        return GatedFeedForward(dims.dim, round(self.mult * dims.dim), made_from)
+        return GatedFeedForward(dims.dim, hidden_width(self.mult, dims), made_from)
 
 
 class GatedFeedForward(Part):

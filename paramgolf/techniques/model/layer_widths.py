@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from paramgolf.model.mlp import FeedForward
+from paramgolf.model.mlp import FeedForward, hidden_width
 from paramgolf.model.slots import Dims, ModelView, Parameters
 from paramgolf.registry import technique
 
@@ -32,8 +32,7 @@ class LayerWidths:
         """Every multiple has a layer, and a channel."""
         if len(self.mults) > model.dims.layers:
             raise ValueError(f"{len(self.mults)} widths for {model.dims.layers} layers")
-        if round(min(self.mults) * model.dims.dim) < 1:
-            raise ValueError(f"{min(self.mults)} of {model.dims.dim} channels is none")
+        hidden_width(min(self.mults), model.dims)
 
     def build(self, dims: Dims, layer: int, made_from: Parameters) -> nn.Module:
         """The feed-forward of one layer."""
