@@ -42,5 +42,5 @@ class BinaryProjection(Linear):
 
     def used(self) -> Tensor:
         """(out, in) fp32: s·q, with the gradient of the weight."""
-        codes, scale = binary_codes(self.weight, self.group)
+        codes, scale = binary_codes(self.weight.detach(), self.group)
         return straight_through(self.weight, codes * over_columns(scale, self.group, codes.shape[1]))

@@ -64,7 +64,7 @@ class RoundedProjection(Linear):
         """(out, in) fp32: the rounded weight, with the gradient of the weight."""
         if not self.rounding:
             return self.weight
-        return straight_through(self.weight, rounded_rows(self.weight, self.config.bits, self.config.sigmas))
+        return straight_through(self.weight, rounded_rows(self.weight.detach(), self.config.bits, self.config.sigmas))
 
 
 def rounded_rows(weight: Tensor, bits: int, sigmas: float) -> Tensor:

@@ -45,5 +45,5 @@ class TernaryProjection(Linear):
 
     def used(self) -> Tensor:
         """(out, in) fp32: s·q, with the gradient of the weight."""
-        codes, scale = ternary_codes(self.weight, self.group)
+        codes, scale = ternary_codes(self.weight.detach(), self.group)
         return straight_through(self.weight, codes * over_columns(scale, self.group, codes.shape[1]))
