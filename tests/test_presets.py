@@ -7,9 +7,14 @@ import torch
 from paramgolf.config import differences
 from paramgolf.errors import UsageError
 from paramgolf.model.gpt import GPT, parameter_count
+from paramgolf.optim.schedule import Progress
 from paramgolf.parts import Role, declared
 from paramgolf.presets import PRESETS, preset
+from paramgolf.presets.proxy import Proxy
 from paramgolf.run import Run
+from paramgolf.techniques.model import SmearV2
+from paramgolf.techniques.optim import EMA, Warmdown
+from paramgolf.train.growth import SeqGrowth
 
 
 def on_paper(run: Run) -> GPT:
@@ -81,3 +86,106 @@ def test_the_demo_repeats_bit_for_bit_and_fits_a_laptop():
     assert run.optim.matrix.precision == "float32"
     assert parameter_count(on_paper(run)) < 5_000_000
     assert replace(run, name="x").digest == run.digest
+
+
+PUBLISHED = {
+    "baseline": 17_059_912,
+    "pr414": 26_993_756,
+    "pr549": 26_928_220,
+    "pr1218": 34_401_371,
+    "pr1394": 35_943_512,
+    "pr1493": 35_944_536,
+    "pr1530": 35_944_602,
+    "pr1626": 35_944_602,
+    "pr1736": 35_989_658,
+    "pr1787": 35_945_658,
+    "pr1851": 35_945_671,
+    "pr1855": 35_945_671,
+    "pr2014": 35_945_671 + 2,
+}
+"""Printed by the logs of the records (presets catalogue §0)."""
+
+
+@pytest.mark.parametrize(("name", "count"), PUBLISHED.items())
+def test_milestones_have_the_published_number_of_parameters(name: str, count: int):
+    assert parameter_count(on_paper(preset(name))) == count
+
+
+@pytest.mark.parametrize(("name", "millions"), [("ternary", 73.7), ("binary", 106.1)])
+def test_low_bit_milestones_lack_one_matrix_that_the_catalogue_does_not_name(name: str, millions: float):
+    assert (parameter_count(on_paper(preset(name))) + 8192 * 768) / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+def changes(old: str, new: str) -> dict[str, object]:
+    """What `paramgolf diff` prints, without the names."""
+    return {change.path: change.new for change in differences(preset(old), preset(new)) if change.path != "name"}
+
+
+def test_the_last_record_differs_from_pr1787_as_published():
+    assert changes("pr1787", "pr1855") == {
+        "model.on_embed.smear_v2": SmearV2(width=12),
+        "model.on_heads.sparse_gate.scale": 0.5,
+        "optim.token.beta2": 0.99,
+        "optim.scalar.beta2": 0.99,
+        "optim.schedule.share": 0.85,
+    }
+
+
+def test_steps_between_milestones_are_small():
+    assert changes("pr1530", "pr1626") == {
+        "optim.matrix.lr": 0.026,
+        "optim.schedule.share": 0.75,
+        "train.reserve_seconds": 4.0,
+    }
+    assert changes("pr1851", "pr1855").keys() < changes("pr1787", "pr1855").keys()
+    assert changes("pr1953", "pr2014") == {
+        "train.seq_len": 3072,
+        "train.seq_growth": SeqGrowth(earlier=(1024, 2048), until=(0.1, 0.7), rewarm=32),
+        "train.reserve_seconds": 4.0,
+        "evaluate.protocol.stride": 1536,
+        "evaluate.protocol.length": 3072,
+    }
+
+
+def test_the_settings_of_the_last_record():
+    """Presets catalogue §5."""
+    run = preset("pr1855")
+    optim, model = run.optim, run.model
+    assert (optim.token.lr, optim.matrix.lr, optim.scalar.lr, optim.clip) == (0.03, 0.026, 0.02, 0.3)
+    assert (optim.token.weight_decay, optim.matrix.weight_decay, optim.scalar.weight_decay) == (0.085, 0.095, 0.02)
+    matrix = optim.matrix
+    assert (matrix.momentum, matrix.momentum_start, matrix.momentum_steps, matrix.steps) == (0.97, 0.92, 1500, 5)
+    assert (optim.schedule, optim.average) == (Warmdown(share=0.85, floor=0.1), EMA(decay=0.9965))
+    assert (run.train.batch_tokens, run.train.device_tokens, run.train.seq_len) == (786_432, 98_304, 2048)
+    assert [len(model.order(11, done)) for done in (0.0, 0.349, 0.35, 1.0)] == [11, 11, 17, 17]
+    assert (model.layers, model.dim, model.heads, model.kv_heads, model.vocab) == (11, 512, 8, 4, 8192)
+    scales = [optim.schedule(Progress(done, 0, 0.0)) for done in (0.15, 0.575, 0.915, 1.0)]
+    assert scales == pytest.approx([1.0, 0.5, 0.1, 0.1])  # training catalogue §11
+
+
+@pytest.mark.parametrize("name", ["baseline", "pr414", "pr1218", "pr1394", "pr1855", "pr2014"])
+def test_the_proxy_contest_changes_what_counts_steps_or_devices(name: str):
+    full, proxy = preset(name), preset(f"{name}@h100")
+    allowed = {"contest", "name", "data.loader", "train.batch_tokens", "train.device_tokens", "train.seq_growth"}
+    allowed |= {"optim.matrix.momentum_steps", "optim.average", "optim.schedule.iterations"}
+    for change in differences(full, proxy):
+        assert any(change.path == path or change.path.startswith(f"{path}.") for path in allowed), change
+    assert proxy.contest.devices == 1
+    assert proxy.contest.artifact_bytes == full.contest.artifact_bytes
+    assert proxy.name == f"{name}@h100"
+    assert proxy.train.accumulation(1) >= 1
+
+
+def test_the_proxy_scales_by_the_ratio_of_steps_unless_told():
+    proxy = preset("pr1855@h100")  # 1/8 of the devices, half the time, a quarter of the batch: a quarter of the steps
+    assert proxy.optim.matrix.momentum_steps == 375
+    assert 1 / (1 - proxy.optim.average.decay) == pytest.approx(286 / 4, rel=0.01)
+    told = Proxy(batch_tokens=98_304, momentum_steps=100, ema_horizon=50.0)(preset("pr1855"))
+    assert (told.optim.matrix.momentum_steps, told.optim.average.decay) == (100, 0.98)
+    assert told.train.accumulation(1) == 1
+    assert Proxy(step_ratio=0.1)(preset("pr1855")).optim.matrix.momentum_steps == 150
+
+
+def test_a_proxy_nobody_knows_is_refused():
+    with pytest.raises(UsageError, match="no proxy contest is called 'h10'; did you mean 'h100'"):
+        preset("pr1855@h10")

@@ -35,6 +35,11 @@ class SeqGrowth:
         if self.rewarm < 0:
             raise ValueError(f"rewarm={self.rewarm} is negative")
 
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """Share of training at which each earlier stage ends."""
+        return self.until or equal_shares(self.earlier)
+
 
 @technique("batch_growth", fills="train.batch_growth", source="modded-nanogpt", effect="untested in the challenge")
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,17 @@ class BatchGrowth:
     def __post_init__(self) -> None:
         require_stages(self.earlier, self.until)
 
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """Share of training at which each earlier stage ends."""
+        return self.until or equal_shares(self.earlier)
+
+
+def equal_shares(earlier: Sequence[int]) -> tuple[float, ...]:
+    """Ends of the `earlier` stages when each of them and the last take the same share of training."""
+    stages = len(earlier) + 1
+    return tuple(stage / stages for stage in range(1, stages))
+
 
 def require_stages(earlier: Sequence[int], until: Sequence[float]) -> None:
     """Raise `ValueError` unless there are no ends or as many, rising within 0..1, as positive values."""
@@ -66,9 +82,7 @@ def staged(growth: SeqGrowth | BatchGrowth | None, last: int, fraction: float) -
     """The value of the stage that training is in once `fraction` of it is done; `last` is the last stage's."""
     if growth is None:
         return last
-    stages = len(growth.earlier) + 1
-    ends = growth.until or tuple(stage / stages for stage in range(1, stages))
-    return next((value for value, end in zip(growth.earlier, ends, strict=True) if fraction < end), last)
+    return next((value for value, end in zip(growth.earlier, growth.ends, strict=True) if fraction < end), last)
 
 
 class Grown(NamedTuple):

@@ -127,14 +127,9 @@ class Trainer:
         self.loader.restore(position)
 
     def phases(self) -> list[float]:
-        """Where in training (0..1) the graph of the model changes: other layers, rows or switches; 0 is the first."""
-        found: dict[tuple[object, ...], float] = {}
-        for percent in range(201):
-            self.model.at(percent / 200)
-            switches = tuple(v for part in self.model.modules() for v in vars(part).values() if isinstance(v, bool))
-            rows = staged(self.config.seq_growth, self.config.seq_len, percent / 200)
-            found.setdefault((self.model.order, switches, rows), percent / 200)
-        return list(found.values())
+        """Where in training (0..1) a graph comes in: at the start, at switches of the model, at new rows."""
+        growth = self.config.seq_growth
+        return sorted({0.0, *self.model.config.switches, *(growth.ends if growth else ())})
 
     def checkpoint(self, notes: dict[str, Any]) -> Checkpoint:
         """The state between two steps."""

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from tiny import CPU
 from paramgolf.batch import BOS
 from paramgolf.data.shards import ShardWriter
 from paramgolf.optim.groups import Optimizer
+from paramgolf.optim.schedule import Progress
 from paramgolf.presets import PRESETS, preset
 from paramgolf.run import Run
 from paramgolf.stages import fresh_model
@@ -29,15 +31,22 @@ from paramgolf.train.clock import Clock
 from paramgolf.train.loop import Trainer
 
 FILE = Path(__file__).parent / "losses.json"
-SEQ_LEN, ROWS, STEPS = 64, 8, 3
+SEQ_LEN, ROWS = 64, 8
+FRACTIONS = (0.0, 0.0, 0.9)
+"""Share of training at which each step is taken: the last one with everything that begins late."""
 
 
 def reduced(run: Run) -> Run:
-    """The preset at width 64 on small batches of two parts, at the start of a long run by steps."""
-    dim, tokens = 64, SEQ_LEN * ROWS
+    """The preset at width 128 on small batches of two parts, at the start of a long run by steps.
+
+    Heads keep the 16 channels that partial rotation needs. Rows that grow do so to the same proportions.
+    """
+    dim, tokens = 128, SEQ_LEN * ROWS
     heads = max(count for count in range(1, run.model.heads + 1) if not dim % count and not count % run.model.kv_heads)
     model = replace(run.model, dim=dim, heads=heads, context=tokens)
-    settings = {"by": "steps", "steps": 20_000}
+    settings: dict[str, Any] = {"by": "steps", "steps": 20_000}
+    if growth := run.train.seq_growth:
+        settings["seq_growth"] = replace(growth, earlier=tuple(SEQ_LEN >> n for n in range(len(growth.earlier), 0, -1)))
     return replace(
         run,
         seed=1337,
@@ -68,8 +77,8 @@ def first_losses(name: str) -> list[float]:
         clock = Clock(run.train, run.contest.train_seconds)
         trainer = Trainer(run.train, model, Optimizer(model, run.optim), loader, clock, CPU)
         losses = []
-        for step in range(STEPS):
-            trainer.advance()
+        for step, fraction in enumerate(FRACTIONS):
+            trainer.take_step(Progress(fraction=fraction, step=step, left=10_000.0))
             losses.append(trainer.finished_loss(step))
     return losses
 

@@ -7,9 +7,12 @@ from golden_losses import FILE, first_losses
 from paramgolf.presets import PRESETS, preset
 
 GOLDEN = json.loads(FILE.read_text())
+ALWAYS = {"demo", "baseline", "pr414", "pr1218", "pr1493", "pr1855", "pr2014", "ternary"}
+"""One of every kind; the others take half a minute together."""
+EVERY = [pytest.param(name, marks=() if name in ALWAYS else pytest.mark.nightly) for name in PRESETS]
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", EVERY)
 def test_the_first_losses_of_a_preset_do_not_move(name: str):
     """After a change that is meant to move them: `python tests/golden/golden_losses.py`, and say so in the commit."""
     losses = first_losses(name)

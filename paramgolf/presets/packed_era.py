@@ -1,0 +1,153 @@
+"""Record presets from #1530 on: packed documents, CaseOps, gates; up to the last record, #1855.
+
+Export is int8 rows and brotli where they published int6 and int7 GPTQ, from #1851 on with LQER; evaluation is sliding
+windows where they published LoRA test-time training. Their logs list YaRN: it was never on, and the table of
+rotations is not stretched. The records clip gradients before they average them over ranks, this after.
+"""
+
+from dataclasses import replace
+
+from paramgolf.presets.april import pr1529
+from paramgolf.run import Run
+from paramgolf.techniques.data import Packed
+from paramgolf.techniques.model import (
+    XSA,
+    AttentionOutGate,
+    GatedAttention,
+    QKGain,
+    QKNorm,
+    Rope,
+    SmearV2,
+    SparseGate,
+)
+from paramgolf.techniques.optim import DecayTaper, PolarExpress, Warmdown
+from paramgolf.techniques.quant import Int8Rows
+
+CASEOPS_VARIANT = "sp8192_lossless_caps_caseops_v1_reserved"
+"""The official CaseOps variant of 8,192 pieces."""
+
+
+def pr1530() -> Run:
+    """#1530, 2026-04-10. Published: 1.0734 after LoRA test-time training; 35,944,602 parameters; 4,867 steps.
+
+    Documents packed into one row of 98,304 tokens a device and attention kept inside them, momentum 0.97, QK gain 5.0,
+    on #1529's two lanes.
+    """
+    run = pr1529()
+    return replace(
+        run,
+        name="pr1530",
+        data=replace(run.data, loader=Packed()),
+        model=replace(run.model, context=98_304, on_qk=(QKNorm(), Rope(channels=16), QKGain(start=5.0))),
+        optim=replace(run.optim, matrix=replace(run.optim.matrix, momentum=0.97)),
+        train=replace(run.train, reserve_seconds=13.0),
+    )
+
+
+def pr1626() -> Run:
+    """#1626, 2026-04-14. Published: 1.0719; 35,944,602 parameters; 4,971 steps of 119.9 ms.
+
+    Matrices at 0.026, warmdown over 0.75, 4 s instead of 13 kept for calibration.
+    """
+    run = pr1530()
+    return replace(
+        run,
+        name="pr1626",
+        optim=replace(run.optim, matrix=replace(run.optim.matrix, lr=0.026), schedule=Warmdown(share=0.75)),
+        train=replace(run.train, reserve_seconds=4.0),
+    )
+
+
+def pr1667() -> Run:
+    """#1667, 2026-04-16. Published: 1.0714. Smear and an attention output gate on #1530, QK gain 5.25 by its README.
+
+    Its smear read across documents (a leak, found on #1797); here it heeds them.
+    """
+    run = pr1530()
+    return replace(
+        run,
+        name="pr1667",
+        model=replace(
+            run.model,
+            on_embed=(SmearV2(width=12),),
+            on_qk=(QKNorm(), Rope(channels=16), QKGain(start=5.25)),
+            on_heads=(XSA(), AttentionOutGate(width=12)),
+        ),
+    )
+
+
+def pr1729() -> Run:
+    """#1729, 2026-04-18. Published: 1.0678. #1626 on CaseOps, with a taper of the matrices' weight decay."""
+    run = pr1626()
+    matrix = replace(run.optim.matrix, decay_schedule=DecayTaper(start=0.70, end=0.5))
+    return replace(
+        run,
+        name="pr1729",
+        data=replace(run.data, variant=CASEOPS_VARIANT),
+        optim=replace(run.optim, matrix=matrix),
+    )
+
+
+def pr1736() -> Run:
+    """#1736, 2026-04-19. Published: 1.0655; 35,989,658 parameters; 4,854 steps. Dense gates of attention on CaseOps.
+
+    The decay taper of #1729 is gone without a word. #1769 is the same configuration with five other seeds (1.0645).
+    """
+    run = pr1626()
+    return replace(
+        run,
+        name="pr1736",
+        data=replace(run.data, variant=CASEOPS_VARIANT),
+        model=replace(run.model, on_heads=(XSA(), GatedAttention(std=0.005))),
+        quant=replace(run.quant, gate=Int8Rows(keep=0)),
+    )
+
+
+def pr1787() -> Run:
+    """#1787, 2026-04-23. Published: 1.0634; 35,945,658 parameters; 4,961 steps of 120.8 ms.
+
+    Polar Express, learning rates that stop at a tenth, sparse gates. With the floor the weights end unannealed and the
+    average gains 0.0104. It kept half a second for calibration, which took 3.4 to 4.9 s and ended beyond 600 s.
+    """
+    run = pr1736()
+    return replace(
+        run,
+        name="pr1787",
+        model=replace(run.model, on_heads=(XSA(), SparseGate(width=12, scale=1.0))),
+        optim=replace(
+            run.optim,
+            matrix=replace(run.optim.matrix, quintics=PolarExpress()),
+            schedule=Warmdown(share=0.75, floor=0.10),
+        ),
+        train=replace(run.train, reserve_seconds=0.5, val_every=0),
+    )
+
+
+def pr1851() -> Run:
+    """#1851 and #1868, 2026-04-27 and -29. Published: 1.0614; 35,945,671 parameters. Smear that heeds documents; LQER.
+
+    The rerun of #1868 kept 8 s for calibration, with no loss. Published with validation every 4,000 steps.
+    """
+    run = pr1787()
+    model = replace(run.model, on_embed=(SmearV2(width=12),))
+    return replace(run, name="pr1851", model=model)
+
+
+def pr1855() -> Run:
+    """#1855, 2026-04-27. Published: 1.06108, the last record; 35,945,671 parameters; 4,931 steps of 121.7 ms.
+
+    Nine settings over #1851, three of them of training: warmdown over 0.85, AdamW's β2 0.99, gates half as sharp. The
+    rest are of export and test-time training. Its log prints an embedding rate of 0.6, used only without tying.
+    """
+    run = pr1851()
+    return replace(
+        run,
+        name="pr1855",
+        model=replace(run.model, on_heads=(XSA(), SparseGate(width=12, scale=0.5))),
+        optim=replace(
+            run.optim,
+            token=replace(run.optim.token, beta2=0.99),
+            scalar=replace(run.optim.scalar, beta2=0.99),
+            schedule=Warmdown(share=0.85, floor=0.10),
+        ),
+    )
