@@ -19,6 +19,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from paramgolf.model.block import Block
 from paramgolf.model.config import GPTConfig
 from paramgolf.model.projections import projections_of, refuse_other_makers
 from paramgolf.parts import Init, Linear, Part, Role, Spec
@@ -44,10 +45,12 @@ class LegendreDepth:
             raise ValueError("degrees are 0 or more, groups 1 or more")
 
     def check(self, model: GPTConfig) -> None:
-        """Raise `ValueError` when layers do not fill the groups, or another technique makes the projections."""
+        """Raise `ValueError` when layers do not fill the groups or differ, or others make the projections."""
         if model.layers - 2 * self.ends < self.groups:
             raise ValueError(f"{model.layers} layers do not fill {self.groups} groups beside the independent ends")
         refuse_other_makers(model, "legendre_depth")
+        with torch.device("meta"):  # shapes alone
+            self.rework([Block(model, layer) for layer in range(model.layers)])
 
     def rework(self, blocks: Sequence[nn.Module]) -> None:
         """Replace the projections of every group by polynomials."""
@@ -59,12 +62,12 @@ class LegendreDepth:
     def tie(self, blocks: Sequence[nn.Module]) -> None:
         """Make the projections of `blocks` values of polynomials."""
         degrees = {Role.ATTENTION: self.attention_degree, Role.MLP: self.mlp_degree}
-        depths = torch.linspace(-1, 1, len(blocks)).tolist() if len(blocks) > 1 else [0.0]
+        depths = [2 * place / (len(blocks) - 1) - 1 for place in range(len(blocks))] if len(blocks) > 1 else [0.0]
         alike = [dict(projections_of(block, frozenset(degrees))) for block in blocks]
         for name, first in alike[0].items():
             shapes = {tuple(linears[name].weight.shape) if name in linears else None for linears in alike}
             if len(shapes) > 1:
-                raise ValueError(f"legendre_depth ties {name} over layers, which have {len(shapes)} shapes of it")
+                raise ValueError(f"legendre_depth ties {name} over layers, which come in {len(shapes)} shapes of it")
             spec = first.specs["weight"]
             coefficients = Coefficients(tuple(first.weight.shape), degrees[spec.role], spec)
             for block, depth in zip(blocks, depths, strict=True):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from paramgolf.model.slots import Dims, StreamModule, Sublayers
+from paramgolf.model.slots import Dims, ModelView, StreamModule, Sublayers
 from paramgolf.registry import technique
 
 
@@ -25,6 +25,11 @@ class ParallelHalves:
     def __post_init__(self) -> None:
         if self.last < 1:
             raise ValueError(f"last={self.last} leaves no layer with parallel halves; one_lane is the name of that")
+
+    def check(self, model: ModelView) -> None:
+        """Raise `ValueError` when there are not so many layers."""
+        if self.last > model.dims.layers:
+            raise ValueError(f"parallel_halves in the last {self.last} of {model.dims.layers} layers")
 
     def build(self, dims: Dims) -> StreamModule:
         """The lane has no parameters."""

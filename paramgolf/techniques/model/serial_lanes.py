@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from paramgolf.model.slots import Dims, StreamModule, Sublayers
+from paramgolf.model.slots import Dims, ModelView, StreamModule, Sublayers
 from paramgolf.parts import Role, constant
 from paramgolf.registry import technique
 
@@ -33,6 +33,11 @@ class SerialLanes:
     def __post_init__(self) -> None:
         if self.last < 1:
             raise ValueError(f"last={self.last} leaves no layer with two lanes; one_lane is the name of that")
+
+    def check(self, model: ModelView) -> None:
+        """Raise `ValueError` when there are not so many layers."""
+        if self.last > model.dims.layers:
+            raise ValueError(f"serial_lanes in the last {self.last} of {model.dims.layers} layers")
 
     def build(self, dims: Dims) -> StreamModule:
         """Factors for every layer."""

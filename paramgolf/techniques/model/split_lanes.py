@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from paramgolf.model.slots import Dims, StreamModule, Sublayers
+from paramgolf.model.slots import Dims, ModelView, StreamModule, Sublayers
 from paramgolf.parts import Role, constant
 from paramgolf.registry import technique
 
@@ -30,6 +30,11 @@ class SplitLanes:
     def __post_init__(self) -> None:
         if self.last < 1:
             raise ValueError(f"last={self.last} leaves no layer with two lanes; one_lane is the name of that")
+
+    def check(self, model: ModelView) -> None:
+        """Raise `ValueError` when there are not so many layers."""
+        if self.last > model.dims.layers:
+            raise ValueError(f"split_lanes in the last {self.last} of {model.dims.layers} layers")
 
     def build(self, dims: Dims) -> StreamModule:
         """One number."""

@@ -9,7 +9,7 @@ import torch
 from paramgolf.model.config import GPTConfig
 from paramgolf.model.gpt import GPT, parameter_count
 from paramgolf.parts import Linear, Role, declared
-from paramgolf.techniques.model import QAT, LegendreDepth, RandomAdapters, ZeroOut
+from paramgolf.techniques.model import QAT, LayerWidths, LegendreDepth, RandomAdapters, ZeroOut
 from paramgolf.techniques.model.legendre_depth import legendre
 from paramgolf.techniques.model.random_adapters import random_matrix
 
@@ -106,8 +106,13 @@ def test_random_numbers_are_nearly_gaussian_and_pinned():
         ({"on_blocks": (RandomAdapters(),), "linear": QAT()}, "QAT would make"),
         ({"on_blocks": (RandomAdapters(), LegendreDepth())}, "same projections"),
         ({"on_blocks": (LegendreDepth(groups=6),)}, "do not fill 6 groups"),
+        ({"on_blocks": (LegendreDepth(),), "mlp": LayerWidths(mults=(1.0,) * 6 + (2.0,))}, None),
+        ({"on_blocks": (LegendreDepth(),), "mlp": LayerWidths(mults=(1.0,) * 3 + (2.0,) * 4)}, "2 shapes"),
     ],
 )
-def test_techniques_that_replace_the_same_projections_are_refused(changes, reason: str):
+def test_what_cannot_be_shared_is_refused_when_configured(changes, reason: str | None):
+    if reason is None:
+        assert model_of(replace(SMALL, **changes)).blocks[6].mlp.up.weight.shape == (32, 16)  # type: ignore[union-attr]
+        return
     with pytest.raises(ValueError, match=reason):
         replace(SMALL, **changes)
