@@ -15,6 +15,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from paramgolf.batch import Batch
 from paramgolf.errors import UsageError
+from paramgolf.model.kernels.cudnn_varlen import cudnn_varlen
+from paramgolf.model.masks import block_mask, dense_mask
 
 Backend = Literal["auto", "fa3", "cudnn", "flash", "varlen", "flex", "sdpa", "plain"]
 """`auto` takes the fastest present for the device and the batch."""
@@ -68,8 +70,8 @@ def present(device: str) -> tuple[str, ...]:
 def choose(backend: str, device: str, *, packed: bool, windowed: bool = False) -> str:
     """The backend that will run. Raises `UsageError` when the one asked for cannot.
 
-    Preference as measured on one H100 (docs/SPEED.md): FA3, then cuDNN for whole rows and
-    FlexAttention for packed documents, whose block mask skips what a document does not see.
+    Preference as measured on one H100 (docs/SPEED.md): FA3, then cuDNN, then FlexAttention for packed documents,
+    whose block mask skips what a document does not see.
     """
     able = [name for name in present(device) if takes(name, packed=packed, windowed=windowed)]
     if backend == "auto":
@@ -86,14 +88,14 @@ def preferred(device: str, *, packed: bool, windowed: bool = False) -> tuple[str
         return ("sdpa",)
     if windowed:
         return ("fa3", "flex", "sdpa")
-    return ("fa3", "flex", "varlen", "sdpa") if packed else ("fa3", "cudnn", "flash", "sdpa")
+    return ("fa3", "cudnn", "flex", "varlen", "sdpa") if packed else ("fa3", "cudnn", "flash", "sdpa")
 
 
 def takes(backend: str, *, packed: bool, windowed: bool = False) -> bool:
     """Whether a backend can confine attention to documents (`packed`) and windows, or needs documents (`varlen`)."""
     if windowed and backend not in WINDOWED:
         return False
-    return backend not in ("cudnn", "flash") if packed else backend != "varlen"
+    return backend != "flash" if packed else backend != "varlen"
 
 
 def plan(backend: str, batch: Batch, windows: Sequence[int] = (0,)) -> AttentionPlan:
@@ -116,35 +118,6 @@ def mask_for(backend: str, batch: Batch, window: int) -> Any:
 def attend(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
     """Causal softmax attention, scale 1/sqrt(E): q (B, T, H, E), k and v (B, T, K, E) -> (B, T, H, E)."""
     return KERNELS[how.backend](q, k, v, how)
-
-
-def dense_mask(segments: Tensor, window: int = 0) -> Tensor:
-    """(B, T) segment numbers -> (B, 1, T, T) bool, true where a query may look."""
-    length = segments.shape[1]
-    past = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
-    if window:
-        past = past.triu(1 - window)
-    return (past & (segments[:, :, None] == segments[:, None, :]))[:, None]
-
-
-def block_mask(batch: Batch, window: int = 0) -> Any:
-    """The FlexAttention mask: causal, inside the window, and inside the segment when the batch has segments."""
-    from torch.nn.attention.flex_attention import create_block_mask
-
-    rows, length = batch.ids.shape
-    reach = window or length
-    if batch.cu_seqlens is None:
-
-        def causal(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-            return (i >= j) & (i - j < reach)
-
-        return create_block_mask(causal, None, None, length, length, device=batch.ids.device.type)
-    segments = batch.segments()
-
-    def inside(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        return (i >= j) & (i - j < reach) & (segments[b, i] == segments[b, j])
-
-    return create_block_mask(inside, rows, None, length, length, device=batch.ids.device.type)
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
@@ -171,7 +144,10 @@ def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tenso
 
 
 def cudnn_attention(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
-    """SDPA pinned to cuDNN."""
+    """cuDNN: through SDPA for whole rows, through an operator of ours for packed documents."""
+    edges = how.batch.cu_seqlens
+    if edges is not None:
+        return cudnn_varlen(q[0], k[0], v[0], edges, how.batch.max_seqlen)[None]
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
         return sdpa_attention(q, k, v, how)
 
