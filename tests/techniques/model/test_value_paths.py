@@ -30,6 +30,9 @@ def test_value_embedding_in_the_last_layers_from_one_table():
         rows = table.table[batch.ids] @ table.projection.weight.mT
         expected = v + part.scale * table.scale * rows.view(2, 9, 2, 8)
         torch.testing.assert_close(part(v, x, now), expected)
+    note = now.notes["value_embedding"]
+    first(v, x, now)
+    assert now.notes["value_embedding"] is note, "a repeated layer computes it again"
 
 
 def test_value_embedding_costs_what_the_records_say():
