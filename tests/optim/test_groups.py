@@ -343,6 +343,7 @@ def test_without_an_average_the_weights_are_evaluated() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_a_step_on_the_gpu_never_waits_for_it() -> None:
     torch.manual_seed(0)
     model = Tiny().cuda()
