@@ -59,7 +59,8 @@ class Proxy:
     def average(self, average: Any, ratio: float) -> Any:
         """`average` with a horizon for fewer steps."""
         if isinstance(average, EMA):
-            return replace(average, decay=1.0 - 1.0 / (self.ema_horizon or max(ratio / (1.0 - average.decay), 2.0)))
+            horizon = self.ema_horizon or max(ratio / (1.0 - average.decay), 2.0)
+            return replace(average, decay=round(1.0 - 1.0 / horizon, 9))
         return shortened(average, ratio)
 
 
