@@ -112,6 +112,14 @@ def test_help_comes_fast_and_without_torch() -> None:
     assert time.monotonic() - began < 5, "half a second on an idle machine"
 
 
+@pytest.mark.parametrize(("own", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_wait_without_spinning_unless_told_otherwise(own: dict[str, str], policy: str) -> None:
+    code = "import os; from paramgolf.cli import main; main(['--version']); print(os.environ['OMP_WAIT_POLICY'])"
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"} | own
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split()[-1] == policy
+
+
 def test_a_reader_that_closes_the_pipe() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "paramgolf", "techniques"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
