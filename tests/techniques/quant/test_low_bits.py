@@ -1,12 +1,19 @@
 """Ternary and binary quantizers: the published formulas, and the fixed point that makes an export lossless."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from paramgolf.batch import Batch
 from paramgolf.lowbit import binary_codes, over_columns, ternary_codes
+from paramgolf.model.config import GPTConfig
+from paramgolf.model.gpt import GPT
 from paramgolf.parts import Role, normal
+from paramgolf.quant.plain_values import PlainValues
+from paramgolf.quant.plan import QuantConfig, quantize, restore
 from paramgolf.techniques.model import BinaryLinear, TernaryLinear
 from paramgolf.techniques.quant import Binary, Ternary
 
@@ -80,3 +87,20 @@ def test_five_trits_to_a_byte():
 def test_groups_that_cannot_be_stored_are_refused(kind, group: int):
     with pytest.raises(ValueError, match="power of two"):
         kind(group=group)
+
+
+@pytest.mark.parametrize(("linear", "quantizer"), [(TernaryLinear, Ternary), (BinaryLinear, Binary)])
+def test_a_model_costs_after_export_what_it_cost_before(linear, quantizer):
+    config = GPTConfig(vocab=32, dim=16, layers=2, heads=2, kv_heads=1, context=16, backend="plain")
+    torch.manual_seed(0)
+    model = GPT(replace(config, linear=linear(group=8)))
+    model.reset()
+    ids = torch.randint(2, 32, (2, 9))
+    with torch.no_grad():
+        model.embedding.weight.mul_(100)  # so that the costs are not all ln V
+        before = model(Batch(ids[:, :-1], ids[:, 1:]))
+        plan = QuantConfig(attention=quantizer(group=8), mlp=quantizer(group=8), embed=PlainValues(bits=32))
+        restore(model, quantize(model, plan))
+        after = model(Batch(ids[:, :-1], ids[:, 1:]))
+    assert before.std() > 0.1
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
