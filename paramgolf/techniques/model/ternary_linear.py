@@ -7,8 +7,9 @@ Source: arXiv 2402.17764; PR #640 (2026-03-24), groups of 128. Measured: 1.1570 
 parameters at width 768. Cost: log2(3) ≈ 1.6 bits a weight and 2 bytes a group; one pass over the weights a step.
 At export the quantizer `ternary`, with the same group, keeps s / mean |q|: read back, its mean magnitude is s again,
 so the model that is scored computes what was trained.
-Pitfalls: incompatible with weight averages (+0.13), weight decay and test-time training; needs its own rates
-(`ternary` preset). Another group at export than in training changes the function.
+Pitfalls: incompatible with weight averages (+0.13), weight decay and test-time training; needs its own
+rates. Another group at export than in training changes the function. #640 also normalizes the input of projections
+that write the residual; here that is left to the techniques before them.
 """
 
 from dataclasses import dataclass
