@@ -5,9 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from paramgolf.batch import Batch
 from paramgolf.data.slots import Loader
 from paramgolf.errors import GolfError, Interrupted
 from paramgolf.events import Events
@@ -19,9 +17,8 @@ from paramgolf.train.clock import Clock
 from paramgolf.train.config import TrainConfig
 from paramgolf.train.distributed import Place, average_over_ranks
 from paramgolf.train.growth import Grown, rewarmed, staged
+from paramgolf.train.microstep import MicroStep, PlainMicroStep, RecordedMicroStep, clear_gradients
 from paramgolf.train.signals import StopRequest
-
-Loss = Callable[[Batch], Tensor]
 
 
 class Outcome(NamedTuple):
@@ -53,7 +50,11 @@ class Trainer:
         if config.seq_growth:
             self.resize(staged(config.seq_growth, config.seq_len, 0.0))
         on_gpu = place.device.type == "cuda"
-        self.loss: Loss = torch.compile(model.loss, dynamic=False) if on_gpu and config.compile else model.loss
+        compiled = torch.compile(model.loss, dynamic=False) if on_gpu and config.compile else model.loss
+        self.recorded = on_gpu and config.compile and config.record
+        self.micro_step: MicroStep = (
+            RecordedMicroStep(compiled, list(model.parameters())) if self.recorded else PlainMicroStep(compiled)
+        )
         # The loss of a step is read one step later, from pinned memory, so that the device never waits for the host.
         self.mailbox = torch.zeros(2, pin_memory=on_gpu)
         self.marks: list[Any] = [torch.cuda.Event(), torch.cuda.Event()] if on_gpu else []
@@ -68,15 +69,15 @@ class Trainer:
         self.model.at(progress.fraction)
         factor = self.grow(progress.fraction)
         self.optimizer.look(progress)
+        phase = (self.model.order, sum(at <= progress.fraction for at in self.model.config.switches))
         total = torch.zeros((), device=self.place.device)
         for _ in range(self.accumulation):
-            loss = self.loss(self.loader.next().to(self.place.device)) / self.accumulation
-            loss.backward()
-            total += loss.detach()
+            batch = self.loader.next().to(self.place.device)
+            total += self.micro_step(batch, share=self.accumulation, phase=phase)
         gradients = [parameter.grad for parameter in self.optimizer.parameters.values() if parameter.grad is not None]
         average_over_ranks([*gradients, total], self.place.world)
         self.optimizer.step(progress, factor=factor)
-        self.optimizer.zero_grad()
+        clear_gradients(list(self.optimizer.parameters.values()), keep=self.recorded)
         self.mailbox[self.step % 2].copy_(total, non_blocking=True)
         if self.marks:
             self.marks[self.step % 2].record()

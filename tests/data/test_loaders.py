@@ -208,8 +208,8 @@ def test_segments_start_at_documents_and_are_short(length: int, longest: int, da
             expected.append(place)
     assert offsets[: len(expected)] == expected
     assert set(offsets[len(expected) :]) == {length}
-    assert len(offsets) % 64 == 0
-    assert len(offsets) - len(expected) <= 64
+    assert len(offsets) in (64, 128, 256, 512)
+    assert len(offsets) <= max(64, 2 * len(expected))
 
 
 def test_packed_rows_keep_documents_apart(shards, stream) -> None:

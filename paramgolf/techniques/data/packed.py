@@ -1,7 +1,7 @@
 """Document packing (`packed`): one long row of whole-length documents, attention kept inside each.
 
     segment starts = 0, the places of BOS, and every seq_len tokens inside a longer segment
-    cu_seqlens     = starts + [T], padded with T to a multiple of 64 entries, so that few shapes are compiled
+    cu_seqlens     = starts + [T], padded with T to T/128 entries or that doubled, so that one shape is compiled
 
 One shard after the other from its first BOS; a batch is a span of `tokens` + 1 consecutive tokens and rank r takes
 its contiguous part, so the ranks' rows laid side by side are the row of one rank. (The records advance by one
@@ -33,11 +33,12 @@ from paramgolf.errors import DataError, UsageError
 from paramgolf.registry import technique
 
 
-def segment_offsets(starts: NDArray[np.int64], length: int, longest: int, *, multiple: int = 64) -> NDArray[np.int32]:
+def segment_offsets(starts: NDArray[np.int64], length: int, longest: int) -> NDArray[np.int32]:
     """Offsets of segments in a row of `length` tokens, none longer than `longest`.
 
     `starts` are the increasing places where documents start; 0 becomes one. The result ends with `length`,
-    repeated until it has a multiple of `multiple` entries.
+    repeated until it has length/128 entries (at least 64), or twice as many as often as needed. The records pad
+    to multiples of 64, and compile anew whenever a batch holds more documents than any before.
     """
     starts = np.union1d([0], starts)
     lengths = np.diff(starts, append=length)
@@ -45,8 +46,10 @@ def segment_offsets(starts: NDArray[np.int64], length: int, longest: int, *, mul
     first = np.cumsum(pieces) - pieces
     within = np.arange(pieces.sum()) - np.repeat(first, pieces)
     cuts = np.repeat(starts, pieces) + within * longest
-    padding = -(len(cuts) + 1) % multiple + 1
-    return np.concatenate([cuts, np.full(padding, length)]).astype(np.int32)
+    entries = max(64, length // 128)
+    while entries <= len(cuts):
+        entries *= 2
+    return np.concatenate([cuts, np.full(entries - len(cuts), length)]).astype(np.int32)
 
 
 @technique("packed", fills="data.loader", source="PR #1530")
