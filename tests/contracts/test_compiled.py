@@ -97,6 +97,7 @@ def test_techniques_compile_in_one_graph(place: Place, batch: Batch):
 
 
 @pytest.mark.nightly
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # of torch against itself
 @pytest.mark.parametrize("config", [RECORD, CROWDED], ids=["record", "crowded"])
 def test_code_made_for_them_computes_the_same(config: GPTConfig):
     agrees(config, BATCHES["packed"], "inductor")
