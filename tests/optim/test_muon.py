@@ -200,18 +200,21 @@ def test_what_is_no_fp32_matrix_is_refused_by_name(parameter: Tensor, why: str) 
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_compiled_step_on_the_gpu_follows_the_eager_one() -> None:
     parameters = {name: nn.Parameter(p.detach().cuda()) for name, p in start().items()}
     same = copy.deepcopy(parameters)
     compiled, eager = Muon(parameters, FLAT, compiled=True), Muon(same, FLAT)
-    torch.cuda.set_sync_debug_mode("default")
-    for step in range(10):
-        for name, gradient in gradients(step).items():
-            parameters[name].grad = same[name].grad = gradient.cuda()
-        if step == 5:
-            torch.cuda.set_sync_debug_mode("error")
-        compiled.step(scale=1 / (1 + step), step=step)
-        eager.step(scale=1 / (1 + step), step=step)
-    torch.cuda.set_sync_debug_mode("default")
+    given = [{name: gradient.cuda() for name, gradient in gradients(step).items()} for step in range(10)]
+    try:
+        for step in range(10):
+            for name in SHAPES:
+                parameters[name].grad = same[name].grad = given[step][name]
+            if step == 5:
+                torch.cuda.set_sync_debug_mode("error")
+            compiled.step(scale=1 / (1 + step), step=step)
+            eager.step(scale=1 / (1 + step), step=step)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
     for name in SHAPES:
         torch.testing.assert_close(parameters[name], same[name], atol=5e-3, rtol=0)
