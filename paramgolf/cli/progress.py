@@ -15,6 +15,8 @@ from paramgolf.events import Event
 
 LINE_SECONDS = 5.0
 """Between two lines of a phase where there is no terminal."""
+WIDTH_BEFORE_TEXT = 40
+"""Columns that spinner, phase, bar, share and time take on a terminal."""
 
 
 class Status(NamedTuple):
@@ -69,7 +71,7 @@ def step_status(tracker: Tracker, event: Event) -> Status:
     fraction = event["fraction"]
     left = event["train_seconds"] * (1 - fraction) / fraction if fraction else None
     last = f"/{event['last_step']:,.0f}" if event["last_step"] else ""
-    text = f"step {event['step']:,}{last}  loss {event['loss']:.4f}  {event['tokens_per_second']:,.0f} tokens/s"
+    text = f"step {event['step']:,}{last}  loss {event['loss']:.4f}  {event['tokens_per_second'] / 1000:,.1f}k tok/s"
     return Status("train", text, fraction, left)
 
 
@@ -138,11 +140,12 @@ class LiveDisplay:
         columns = (
             SpinnerColumn(finished_text="✓"),
             TextColumn("{task.fields[phase]:<9}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=10),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeLeft(),
             TextColumn("{task.description}", markup=False),
         )
+        self.room = max(console.width - WIDTH_BEFORE_TEXT, 10)
         self.progress = Progress(*columns, console=console, refresh_per_second=5)
         self.phase = ""
         self.task = TaskID(0)
@@ -155,7 +158,9 @@ class LiveDisplay:
             self.task = self.progress.add_task("", total=1.0, phase=status.phase, ends=None)
             self.phase = status.phase
         ends = time.monotonic() + status.seconds_left if status.seconds_left else None
-        self.progress.update(self.task, completed=status.share or 0.0, description=status.text, ends=ends)
+        # Cut here: a table that is too narrow takes room from all of its columns.
+        text = status.text if len(status.text) <= self.room else f"{status.text[: self.room - 1]}…"
+        self.progress.update(self.task, completed=status.share or 0.0, description=text, ends=ends)
 
     def __enter__(self) -> Self:
         self.progress.start()

@@ -18,7 +18,9 @@ def print_summary(result: Result, contest: Contest, folder: Path, scale: Sequenc
         f"{result.preset} {result.digest}, seed {result.seed}: {result.params:,} parameters, {result.steps:,} steps "
         f"in {duration(result.train_seconds)} on {result.world} x {result.device}\n"
     )
-    print_rows(("bits per byte", "", ""), score_rows(result, scale), right=(1,))
+    print_rows(
+        ("bits per byte", "", f"{result.val_bytes:,} bytes of validation text"), score_rows(result, scale), right=(1,)
+    )
     print_text()
     print_rows(("budget", "spent", "of", "", ""), budget_rows(result, contest), right=(1, 2, 3))
     print_text(f"\nfiles in {folder}: artifact.pgolf, result.json, train.log, events.jsonl, config.toml, checkpoint/")
@@ -26,12 +28,11 @@ def print_summary(result: Result, contest: Contest, folder: Path, scale: Sequenc
 
 def score_rows(result: Result, scale: Sequence[Reference]) -> Iterable[tuple[str | Text, str, str]]:
     """The scores, then what general compressors need for the same text."""
-    text = f"{result.val_bytes:,} bytes of validation text"
     yield "before export", f"{result.val_bpb_raw:.4f}", ""
     lost = result.val_bpb_export - result.val_bpb_raw
     yield "from the artifact", f"{result.val_bpb_export:.4f}", f"{lost:+.4f} by export"
     gained = result.val_bpb - result.val_bpb_export
-    yield Text("score", "bold"), f"{result.val_bpb:.4f}", f"{gained:+.4f} by the evaluation protocol; {text}"
+    yield Text("score", "bold"), f"{result.val_bpb:.4f}", f"{gained:+.4f} by the evaluation protocol"
     for item in scale:
         part = "" if item.text_bytes >= result.val_bytes else f", its first {item.text_bytes:,} bytes"
         yield item.compressor, f"{item.bits_per_byte:.4f}", f"the same text as one file{part}"

@@ -25,7 +25,7 @@ STEP = {
 
 def test_a_step_tells_loss_speed_and_the_projected_end() -> None:
     status = Tracker().status(STEP)
-    assert status == Status("train", "step 50/200  loss 3.2500  12,346 tokens/s", 0.25, pytest.approx(30.0))
+    assert status == Status("train", "step 50/200  loss 3.2500  12.3k tok/s", 0.25, pytest.approx(30.0))
     assert Tracker().status({**STEP, "last_step": None}) is not None
 
 
@@ -58,11 +58,13 @@ def test_lines_come_at_each_phase_and_every_few_seconds() -> None:
 
 def test_the_live_display_draws_each_phase_once() -> None:
     said = io.StringIO()
-    with LiveDisplay(Console(file=said, force_terminal=True, width=100)) as shown:
+    with LiveDisplay(Console(file=said, force_terminal=True, width=80)) as shown:
+        shown.show(Status("start", "long " * 50, 1.0))
         shown.show(Status("train", "step 1", 0.1, 30.0))
         shown.show(Status("train", "step 2", 1.0))
         shown.show(Status("export", "[brackets] are text", 1.0))
     drawn = said.getvalue().splitlines()
+    assert not any("…" in line.partition("%")[0] for line in drawn), "only what comes after the share is cut"
     final = [line for line in drawn if "train" in line or "export" in line][-2:]
     assert "train" in final[0]
     assert "step 2" in final[0]
