@@ -1,7 +1,8 @@
 """The bytes of code that count: what a run imports, as one compressed archive.
 
 Until a bundle exists this is an upper bound, meant to be honest rather than tight: whole modules with their comments
-and docstrings, every module that Python itself would import, and nothing minified.
+and docstrings, imports inside functions and for type checking too, and nothing minified. A package of which only modules
+are used counts as an empty file: the `__init__.py` of a catalogue imports everything there is to choose from.
 """
 
 import ast
@@ -29,19 +30,21 @@ def code_bytes(entry: str, *, also: Iterable[str] = (), package: Path | None = N
 def code_archive(entry: str, *, also: Iterable[str] = (), package: Path | None = None) -> bytes:
     """A .tar.xz of every module of ours that importing `entry` and `also` (dotted names) imports.
 
-    For a run, `also` is `config_modules` of its config.
-    Deterministic: modules sorted by name, no times, owners or permissions. Unpacked alone, it runs. Raises
+    For a run, `also` is `config_modules` of its config. Packages from which nothing itself is imported are empty files.
+    Deterministic: modules sorted by path, no times, owners or permissions. Unpacked alone, it runs. Raises
     `UsageError` for a module that does not exist.
     """
     package = package or own_package()
     modules = reachable_modules((entry, *also), package)
+    sources = {path: path.read_bytes() for path in modules.values()}
+    for name in {parent for module in modules for parent in parents_of(module)} - modules.keys():
+        sources[existing_module(name, package)] = b""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name in sorted(modules):
-            source = modules[name].read_bytes()
-            member = tarfile.TarInfo(modules[name].relative_to(package.parent).as_posix())
-            member.size = len(source)
-            archive.addfile(member, io.BytesIO(source))
+        for path in sorted(sources):
+            member = tarfile.TarInfo(path.relative_to(package.parent).as_posix())
+            member.size = len(sources[path])
+            archive.addfile(member, io.BytesIO(sources[path]))
     return lzma.compress(file.getvalue(), check=lzma.CHECK_CRC32, preset=9 | lzma.PRESET_EXTREME)
 
 
@@ -56,7 +59,10 @@ def config_modules(config: Any) -> set[str]:
 
 
 def reachable_modules(names: Sequence[str], package: Path) -> dict[str, Path]:
-    """Module name -> file of everything in `package` that importing `names` imports, packages above them included."""
+    """Module name -> file of everything in `package` that importing `names` imports.
+
+    A package that is only on the way to a module is left out.
+    """
     found: dict[str, Path] = {}
     waiting = list(names)
     while waiting:
@@ -64,7 +70,6 @@ def reachable_modules(names: Sequence[str], package: Path) -> dict[str, Path]:
         if name in found:
             continue
         found[name] = existing_module(name, package)
-        waiting += parents_of(name)
         waiting += imported_modules(found[name], package)
     return found
 
@@ -96,8 +101,10 @@ def imported_modules(path: Path, package: Path) -> Iterator[str]:
     """Modules of ours that the file imports anywhere, inside functions and for type checking too."""
     for node in ast.walk(ast.parse(path.read_bytes(), path.name)):
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            # `from package import name` may mean a module of that name.
+            # `from package import name` may mean a module of that name, or a name of the package itself.
             whole = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             yield from (name for name in whole if module_path(name, package))
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if module_path(alias.name, package))
+            # `import package.module` gives the package, and with it whatever its own file defines.
+            whole = [name for alias in node.names for name in (alias.name, *parents_of(alias.name))]
+            yield from (name for name in whole if module_path(name, package))

@@ -9,12 +9,13 @@ import pytest
 from paramgolf.artifact.code import code_archive, code_bytes, config_modules, own_package, reachable_modules
 from paramgolf.artifact.container import ArtifactConfig
 from paramgolf.errors import UsageError
+from paramgolf.presets import preset
 from paramgolf.techniques.artifact import BrotliCoder
 
 
 @pytest.fixture
 def package(tmp_path):
-    """A package of seven modules, of which `toy.run` reaches five."""
+    """A package of seven modules, of which `toy.run` needs five."""
     files = {
         "__init__.py": "",
         "run.py": "import json\nfrom toy.deep.inner import thing\n\ndef late():\n    from toy import lazy\n",
@@ -32,8 +33,29 @@ def package(tmp_path):
 
 
 def test_reaches_what_python_would_import(package):
-    assert set(reachable_modules(["toy.run"], package)) == {"toy", "toy.run", "toy.deep", "toy.deep.inner", "toy.lazy"}
-    assert set(reachable_modules(["toy.deep.other"], package)) == {"toy", "toy.deep", "toy.deep.other", "toy.lazy"}
+    assert set(reachable_modules(["toy.run"], package)) == {"toy", "toy.run", "toy.deep.inner", "toy.lazy"}
+    assert set(reachable_modules(["toy.deep.other"], package)) == {"toy", "toy.deep.other", "toy.lazy"}
+
+
+def archived(archive):
+    """What the archive holds: path -> size."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        return {member.name: member.size for member in tar.getmembers()}
+
+
+def test_a_package_on_the_way_to_a_module_is_empty(package):
+    """Its imports, as those of a whole catalogue, are not followed, unless a name of its own is asked for."""
+    catalogue = "from toy.deep.inner import thing\nfrom toy.deep.other import toy\n"
+    (package / "deep/__init__.py").write_text(catalogue)
+    within = archived(code_archive("toy.run", package=package))
+    assert within["toy/deep/__init__.py"] == 0
+    assert within["toy/deep/inner.py"] > 0
+    assert "toy/deep/other.py" not in within
+    for asks in ("from toy.deep import thing\n", "import toy.deep.inner\n"):
+        (package / "run.py").write_text(asks)
+        within = archived(code_archive("toy.run", package=package))
+        assert within["toy/deep/__init__.py"] == len(catalogue)
+        assert "toy/deep/other.py" in within
 
 
 def test_counts_what_is_added_and_nothing_else(package):
@@ -75,6 +97,22 @@ def test_the_archive_runs_alone(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(tmp_path))
     assert own_package().name == "paramgolf"
+
+
+@pytest.mark.parametrize("name", ["baseline", "ternary"])
+def test_the_archive_of_a_run_runs_alone(name, tmp_path):
+    """All modules that the run's own would import are in it, and the catalogue's other techniques are not."""
+    modules = sorted({"paramgolf.stages", *config_modules(preset(name))})
+    archive = code_archive("paramgolf.stages", also=modules)
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        tar.extractall(tmp_path, filter="data")
+    assert not (tmp_path / "paramgolf/techniques/model/xsa.py").exists()
+    assert (tmp_path / "paramgolf/techniques/model/ternary_linear.py").exists() == (name == "ternary")
+    program = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *modules], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)}, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_modules_of_a_config():
