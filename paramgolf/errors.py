@@ -48,6 +48,9 @@ class ArtifactError(GolfError):
 
 
 class Interrupted(GolfError):
-    """A signal stopped the run; what was done is saved. Exit code 130 (the shell's word for Ctrl-C)."""
+    """A signal stopped the run; what was done is saved. Exit code 128 + its number, as a shell has it: 130, 143."""
 
-    exit_code = 130
+    def __init__(self, cause: str, *, signal_number: int, evidence: str = "", fix: str = "") -> None:
+        super().__init__(cause, evidence=evidence, fix=fix)
+        self.signal_number = signal_number
+        self.exit_code = 128 + signal_number

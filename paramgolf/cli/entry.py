@@ -16,7 +16,7 @@ from typing import NoReturn
 from cyclopts import CycloptsError
 
 from paramgolf.cli.application import application
-from paramgolf.errors import GolfError, Interrupted, UsageError
+from paramgolf.errors import GolfError, UsageError
 
 TRACEBACK = "--traceback"
 BY_CTRL_C, BY_SIGTERM = 128 + signal.SIGINT, 128 + signal.SIGTERM
@@ -47,7 +47,7 @@ def main(words: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         told = told_error(error, wanted)
         print(f"error: {told}", file=sys.stderr)
-        return BY_SIGTERM if isinstance(told, Interrupted) and signal.SIGTERM.name in told.cause else told.exit_code
+        return told.exit_code
 
 
 def told_error(error: CycloptsError | GolfError | OSError, words: Sequence[str]) -> GolfError:

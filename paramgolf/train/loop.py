@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from signal import Signals
 from typing import Any, NamedTuple
 
 import torch
@@ -169,7 +170,7 @@ def train(trainer: Trainer, events: Events, hooks: Hooks, stop: StopRequest, not
     saved_at, loss = clock.elapsed, math.nan
     clock.start()
     while True:
-        over, asked = trainer.place.agree([clock.over(trainer.step, lag), bool(stop)])
+        over, asked = trainer.place.agree([clock.over(trainer.step, lag), stop.signal])
         if over or asked:
             break
         trainer.advance()
@@ -187,7 +188,9 @@ def train(trainer: Trainer, events: Events, hooks: Hooks, stop: StopRequest, not
     clock.stop()
     if asked:
         save_finite(trainer, hooks, notes)
-        raise Interrupted(f"stopped by {stop.name} after step {trainer.step}; everything so far is saved")
+        number = int(asked)  # the first rank's: another one may not have been signalled itself
+        told = f"stopped by {Signals(number).name} after step {trainer.step}; everything so far is saved"
+        raise Interrupted(told, signal_number=number)
     outcome = Outcome(trainer.step, clock.elapsed, 1000 * clock.median_step(), loss)
     save_finite(trainer, hooks, {**notes, "trained": outcome._asdict()})
     return outcome

@@ -12,14 +12,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal = 0
-
-    def __bool__(self) -> bool:
-        return self.signal != 0
-
-    @property
-    def name(self) -> str:
-        """The signal, as SIGINT."""
-        return signal.Signals(self.signal).name
+        """Number of the signal that came; 0: none."""
 
 
 @contextmanager

@@ -64,8 +64,10 @@ def test_a_signal_stops_after_the_step_and_the_run_goes_on_bit_for_bit(tiny_data
             os.kill(os.getpid(), number)
 
     usual = signal.getsignal(number)
-    with pytest.raises(Interrupted, match=f"{signal.Signals(number).name} after step 5; everything so far is saved"):
+    told_as = f"{signal.Signals(number).name} after step 5; everything so far is saved"
+    with pytest.raises(Interrupted, match=told_as) as caught:
         trained(overheard(tiny_session(tiny_run(), tiny_data, tmp_path / "cut"), interrupt))
+    assert (caught.value.signal_number, caught.value.exit_code) == (number, 128 + number)
     assert signal.getsignal(number) == usual
     assert load_checkpoint(tmp_path / "cut" / "checkpoint").step == 5
     trained(tiny_session(tiny_run(), tiny_data, tmp_path / "cut"))
