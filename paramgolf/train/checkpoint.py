@@ -14,6 +14,8 @@ from torch import Tensor
 from paramgolf.errors import GolfError
 
 FILE_NAME = "state.safetensors"
+LEFTOVERS = (f".{FILE_NAME}.*", ".tmp??????")
+"""What a killed save leaves: our unfinished file, and that of the library, which writes to a name of its own first."""
 
 
 class Checkpoint(NamedTuple):
@@ -44,7 +46,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     tensors["random"] = torch.get_rng_state()
     small = {"step": checkpoint.step, "seconds": checkpoint.seconds, "loader": checkpoint.loader}
     text = json.dumps({**small, "notes": checkpoint.notes, "grown": checkpoint.grown})
-    for leftover in folder.glob(f".{FILE_NAME}.*"):
+    for leftover in (path for pattern in LEFTOVERS for path in folder.glob(pattern)):
         leftover.unlink()
     try:
         save_file(

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,6 +48,22 @@ def test_a_new_one_replaces_the_old_and_sweeps_up_after_a_kill(tmp_path: Path):
     save_checkpoint(tmp_path, some_checkpoint(2))
     assert load_checkpoint(tmp_path).step == 2
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_what_the_library_leaves_when_it_is_killed_is_swept_up_too(tmp_path: Path):
+    (tmp_path / ".tmp-of-mine").touch()
+    saves = (
+        "import sys, torch; from pathlib import Path; from safetensors.torch import save_file\n"
+        "while True: save_file({'a': torch.zeros(20_000_000)}, Path(sys.argv[1]))"
+    )
+    killed = subprocess.Popen([sys.executable, "-c", saves, tmp_path / f".{FILE_NAME}.4711"])
+    ends = time.monotonic() + 60
+    while not list(tmp_path.glob(".tmp??????")):
+        assert time.monotonic() < ends, "the library calls its file something else now"
+    killed.kill()
+    killed.wait()
+    save_checkpoint(tmp_path, some_checkpoint())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".tmp-of-mine", FILE_NAME]
 
 
 def test_a_full_disk_keeps_the_one_before(tmp_path: Path):
