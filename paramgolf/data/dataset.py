@@ -67,12 +67,8 @@ def open_dataset(folder: Path, variant: str | None = None, *, tokenizer: str | P
         chosen = load_tokenizer(tokenizer)
     else:
         chosen = found_tokenizer(place, root or place.parent.parent, manifest, entry)
-    if entry and entry.vocab_size is not None and entry.vocab_size != chosen.vocab:
-        raise DataError(
-            f"the tokenizer does not belong to dataset {entry.name}",
-            evidence=f"{chosen.name} has {chosen.vocab:,} ids, the manifest says {entry.vocab_size:,}",
-            fix=f"paramgolf data check {root}",
-        )
+    if manifest and entry:
+        check_tokenizer(chosen, manifest, entry, f"paramgolf data check {root}")
     return Dataset(place.name, train, val, sidecars, chosen, data_fingerprint(train + val + sidecars, chosen))
 
 
@@ -138,6 +134,21 @@ def check_against_manifest(
             evidence=f"{place}: {problem}",
             fix=f"paramgolf data fetch {entry.variant}, or paramgolf data check {place}",
         )
+
+
+def check_tokenizer(chosen: Tokenizer, manifest: Manifest, entry: DatasetEntry, fix: str) -> None:
+    """Raise `DataError` unless `chosen` may be the tokenizer of the dataset, as far as the manifest tells.
+
+    The official manifest tells the number of ids, ours the fingerprint too.
+    """
+    told = manifest.tokenizer(entry.tokenizer_name)
+    problem = ""
+    if entry.vocab_size is not None and entry.vocab_size != chosen.vocab:
+        problem = f"{chosen.name} has {chosen.vocab:,} ids, the manifest says {entry.vocab_size:,}"
+    elif told and told.fingerprint is not None and told.fingerprint != chosen.fingerprint:
+        problem = f"{chosen.name} has the fingerprint {chosen.fingerprint}, the manifest says {told.fingerprint}"
+    if problem:
+        raise DataError(f"the tokenizer does not belong to dataset {entry.name}", evidence=problem, fix=fix)
 
 
 def check_sidecars(place: Path, val: tuple[Path, ...], sidecars: tuple[Path, ...]) -> None:

@@ -75,6 +75,9 @@ def test_a_tokenizer_that_did_not_make_the_shards(golf: Golf, texts_folder: Path
     train_sentencepiece(tiny_documents(300, 7), 290, inside)
     assert_helpful(golf("run demo", *options), 1, "290", "300")
     assert golf("data check sp").code == 1
+    train_sentencepiece(tiny_documents(300, 7), 300, inside)
+    assert_helpful(golf("run demo", *options), 1, "fingerprint", "next: paramgolf data check sp")
+    assert golf("data check sp").code == 1
 
 
 def test_a_tokenizer_without_the_space_piece(golf: Golf, texts_folder: Path) -> None:

@@ -14,6 +14,7 @@ from paramgolf.data.manifest import read_manifest, write_manifest
 from paramgolf.data.prepare import prepare
 from paramgolf.data.preparing import PrepareOptions, Preparing
 from paramgolf.data.shards import ShardWriter, find_shards
+from paramgolf.data.tokenizers import load_tokenizer, train_sentencepiece
 from paramgolf.errors import DataError, UsageError
 
 OPTIONS = PrepareOptions(shard_tokens=2_000, val_documents=10, workers=1)
@@ -136,6 +137,25 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(out: Path) -> None:
     with pytest.raises(DataError, match="does not belong") as caught:
         open_dataset(out, "sp300")
     assert "300 ids, the manifest says 1,024" in str(caught.value)
+
+
+def test_another_tokenizer_of_the_same_size_is_refused(out: Path, tmp_path: Path) -> None:
+    """Whether it lies where the manifest says or is asked for; where no fingerprint is told, there is none to compare."""
+    right = open_dataset(out, "sp300").tokenizer.fingerprint
+    model = out / "tokenizers" / "sample_300_bpe.model"
+    texts = [" ".join(f"{place * number * 7919 % 99991:x}"[::-1] for number in range(50)) for place in range(1, 60)]
+    other = train_sentencepiece(texts, 300, tmp_path / "other.model")
+    with pytest.raises(DataError, match="does not belong to dataset sample_sp300") as caught:
+        open_dataset(out, "sp300", tokenizer=other)
+    shutil.copy(other, model)
+    with pytest.raises(DataError, match="does not belong to dataset sample_sp300"):
+        open_dataset(out, "sp300")
+    assert f"fingerprint {load_tokenizer(other).fingerprint}, the manifest says {right}" in caught.value.evidence
+    assert caught.value.fix == f"paramgolf data check {out}"
+    manifest = read_manifest(out / "manifest.json")
+    silent = tuple(replace(entry, fingerprint=None) for entry in manifest.tokenizers)
+    write_manifest(replace(manifest, tokenizers=silent), out / "manifest.json")
+    assert open_dataset(out, "sp300").tokenizer.fingerprint != right
 
 
 def test_sidecars_must_be_there_and_fit(out: Path) -> None:
