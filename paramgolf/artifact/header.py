@@ -132,7 +132,9 @@ def read_artifact_header(data: bytes) -> tuple[ArtifactHeader, int]:
     """
     if data[:4] != ARTIFACT_MAGIC:
         raise ArtifactError(
-            "not an artifact of paramgolf", evidence=f"begins with {data[:4]!r}, not {ARTIFACT_MAGIC!r}"
+            "not an artifact of paramgolf",
+            evidence=f"begins with {data[:4]!r}, not {ARTIFACT_MAGIC!r}",
+            fix="give it the artifact.pgolf of a run; paramgolf export FOLDER writes it",
         )
     cursor = HeaderCursor(data, len(data))
     _, version, digest, length = HEADER_PREFIX.unpack(cursor.take(HEADER_PREFIX.size))

@@ -45,8 +45,8 @@ class ByteTable:
         return counts
 
 
-def byte_table(processor: SentencePieceProcessor) -> ByteTable:
-    """The table of a SentencePiece model.
+def byte_table(processor: SentencePieceProcessor, whose: str = "the vocabulary") -> ByteTable:
+    """The table of a SentencePiece model; an error calls it `whose`, the path of its file.
 
     Raises `DataError` when the vocabulary has no stand-alone space piece: each bare space would fall
     back to three byte pieces and count as three bytes (issue #897).
@@ -54,7 +54,7 @@ def byte_table(processor: SentencePieceProcessor) -> ByteTable:
     vocab = processor.vocab_size()
     if processor.piece_to_id(SPACE_PIECE) == processor.unk_id():
         raise DataError(
-            f"the vocabulary has no stand-alone piece for the space, {SPACE_PIECE!r} (U+2581)",
+            f"{whose} has no stand-alone piece for the space, {SPACE_PIECE!r} (U+2581)",
             evidence=f"its id is that of the unknown piece, {processor.unk_id()}, so bare spaces"
             " would be counted wrongly (issue #897)",
             fix="train the tokenizer again on text that contains spaces: paramgolf data prepare --help",

@@ -90,7 +90,7 @@ class SentencePieceTokenizer:
             raise bad_model(self.path, f"{self.vocab:,} pieces; a shard stores ids of 16 bits, so 65,536 at most")
         if self.processor.bos_id() != BOS:
             raise bad_model(self.path, f"it opens documents with id {self.processor.bos_id()}, not {BOS}")
-        self.table = byte_table(self.processor)
+        self.table = byte_table(self.processor, str(self.path))
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """See `Tokenizer.encode`. NFKC and white space are normalized by the model itself."""

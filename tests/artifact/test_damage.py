@@ -63,6 +63,7 @@ def test_errors_say_what_and_where():
     _, start = read_artifact_header(data)
     with pytest.raises(ArtifactError, match="not an artifact") as caught:
         read(b"\x80\x04\x95 a pickle")
+    assert "paramgolf export" in caught.value.fix
     with pytest.raises(ArtifactError, match="format version 9"):
         read(data[:4] + b"\x09" + data[5:])
     with pytest.raises(ArtifactError, match="truncated"):
