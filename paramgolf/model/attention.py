@@ -15,7 +15,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from paramgolf.batch import Batch
 from paramgolf.errors import UsageError
-from paramgolf.model.kernels.cudnn_varlen import cudnn_varlen
 from paramgolf.model.masks import block_mask, dense_mask
 
 Backend = Literal["auto", "fa3", "cudnn", "flash", "varlen", "flex", "sdpa", "plain"]
@@ -70,8 +69,8 @@ def present(device: str) -> tuple[str, ...]:
 def choose(backend: str, device: str, *, packed: bool, windowed: bool = False) -> str:
     """The backend that will run. Raises `UsageError` when the one asked for cannot.
 
-    Preference as measured on one H100 (docs/SPEED.md): FA3, then cuDNN, then FlexAttention for packed documents,
-    whose block mask skips what a document does not see.
+    Preference as measured on one H100 (docs/SPEED.md): FA3, then cuDNN for whole rows and FlexAttention for packed
+    documents, whose block mask skips what a document does not see.
     """
     able = [name for name in present(device) if takes(name, packed=packed, windowed=windowed)]
     if backend == "auto":
@@ -88,14 +87,14 @@ def preferred(device: str, *, packed: bool, windowed: bool = False) -> tuple[str
         return ("sdpa",)
     if windowed:
         return ("fa3", "flex", "sdpa")
-    return ("fa3", "cudnn", "flex", "varlen", "sdpa") if packed else ("fa3", "cudnn", "flash", "sdpa")
+    return ("fa3", "flex", "varlen", "sdpa") if packed else ("fa3", "cudnn", "flash", "sdpa")
 
 
 def takes(backend: str, *, packed: bool, windowed: bool = False) -> bool:
     """Whether a backend can confine attention to documents (`packed`) and windows, or needs documents (`varlen`)."""
     if windowed and backend not in WINDOWED:
         return False
-    return backend != "flash" if packed else backend != "varlen"
+    return backend not in ("cudnn", "flash") if packed else backend != "varlen"
 
 
 def plan(backend: str, batch: Batch, windows: Sequence[int] = (0,)) -> AttentionPlan:
@@ -144,10 +143,7 @@ def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tenso
 
 
 def cudnn_attention(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
-    """cuDNN: through SDPA for whole rows, through an operator of ours for packed documents."""
-    edges = how.batch.cu_seqlens
-    if edges is not None:
-        return cudnn_varlen(q[0], k[0], v[0], edges, how.batch.max_seqlen)[None]
+    """SDPA pinned to cuDNN."""
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
         return sdpa_attention(q, k, v, how)
 

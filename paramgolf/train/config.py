@@ -31,8 +31,8 @@ class TrainConfig:
     """Steps on real data before the clock, undone afterwards: they compile and autotune. Only on a GPU."""
     compile: bool = True
     """Compile model and optimizer step on a GPU (the CPU runs eagerly: a small model gains nothing)."""
-    record: bool = True
-    """Record forward and backward as a CUDA graph on a GPU, when compiling."""
+    record: bool = False
+    """Record forward and backward as a CUDA graph on a GPU, when compiling: 2 % of a step (docs/SPEED.md)."""
     log_every: int = 200
     """Steps between two lines of the log, after the first ten."""
     val_every: int = 0

@@ -1,7 +1,6 @@
 """One forward and backward pass of training: run plainly, or recorded once as a CUDA graph and replayed.
 
-A replay costs the host one launch. That matters twice: a step has over a thousand kernels, and cuDNN plans its
-attention over packed documents anew at every call, 50 ms of the host's time, which a recording pays once.
+A replay costs the host one launch where a step has over a thousand kernels.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -81,8 +80,7 @@ class RecordedMicroStep:
                 self.run(own)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        # Relaxed: cuDNN loads the kernels of a new plan while recording, which is no work of the stream.
-        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="relaxed"):
+        with torch.cuda.graph(graph, pool=self.pool):
             loss = self.run(own)
         # One recording runs at a time, so that all can use the same memory for activations.
         self.pool = self.pool or graph.pool()

@@ -11,7 +11,8 @@ from paramgolf.train.microstep import PlainMicroStep, RecordedMicroStep, clear_g
 
 def tiny(device: str) -> GPT:
     torch.manual_seed(0)
-    model = GPT(GPTConfig(vocab=32, dim=64, layers=2, heads=2, kv_heads=1, context=128))
+    # SDPA: FlexAttention warns when it is not compiled.
+    model = GPT(GPTConfig(vocab=32, dim=64, layers=2, heads=2, kv_heads=1, context=128, backend="sdpa"))
     model.reset()
     return model.to(device)
 

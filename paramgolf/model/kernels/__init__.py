@@ -1,1 +1,0 @@
-"""Fused kernels, each beside its plain twin."""
