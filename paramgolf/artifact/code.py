@@ -1,8 +1,8 @@
 """The bytes of code that count: what a run imports, as one compressed archive.
 
 Until a bundle exists this is an upper bound, meant to be honest rather than tight: whole modules with their comments
-and docstrings, imports inside functions and for type checking too, and nothing minified. A package of which only modules
-are used counts as an empty file: the `__init__.py` of a catalogue imports everything there is to choose from.
+and docstrings, imports inside functions and for type checking too, and nothing minified. A package that is only on the
+way to a module counts as an empty file: the `__init__.py` of a catalogue imports everything there is to choose from.
 """
 
 import ast

@@ -140,7 +140,7 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(out: Path) -> None:
 
 
 def test_another_tokenizer_of_the_same_size_is_refused(out: Path, tmp_path: Path) -> None:
-    """Whether it lies where the manifest says or is asked for; where no fingerprint is told, there is none to compare."""
+    """Whether it is found or asked for; a manifest that tells no fingerprint gives nothing to compare."""
     right = open_dataset(out, "sp300").tokenizer.fingerprint
     model = out / "tokenizers" / "sample_300_bpe.model"
     texts = [" ".join(f"{place * number * 7919 % 99991:x}"[::-1] for number in range(50)) for place in range(1, 60)]
