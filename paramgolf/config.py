@@ -1,5 +1,6 @@
 """Frozen dataclass trees: override by dotted path, compare, identify, write and read back."""
 
+import copy
 import dataclasses
 import hashlib
 import math
@@ -28,22 +29,33 @@ def override(config: T, setting: str) -> T:
     (`model.on_heads=xsa,sparse_gate`), a field of one of those by its name (`model.on_heads.xsa.last=4`).
     Raises `UsageError` with the nearest word when the path or the value does not fit.
     """
+    path, text = parted(setting)
+    return changed(config, path, text, done=())
+
+
+def parted(setting: str) -> tuple[tuple[str, ...], str]:
+    """The path and the text of a setting."""
     path, equals, text = setting.partition("=")
     if not equals:
         raise UsageError(f"{setting!r} is not of the form path=value", fix="--set optim.matrix.lr=0.03")
-    return changed(config, tuple(path.strip().split(".")), text.strip(), done=())
+    return tuple(path.strip().split(".")), text.strip()
 
 
 def changed(config: T, path: tuple[str, ...], text: str, *, done: tuple[str, ...]) -> T:
     """`config` with the field at `path` parsed from `text`; `done` is the path that led here."""
+    value = changed_field(config, path, text, done=done)
+    return replaced(config, {path[0]: value}, where=".".join((*done, path[0])))
+
+
+def changed_field(config: Any, path: tuple[str, ...], text: str, *, done: tuple[str, ...]) -> Any:
+    """What the field of `config` where `path` begins becomes."""
     head, rest = path[0], path[1:]
     known = field_types(type(config))
     if head not in known:
         raise UsageError(f"{'.'.join(done) or type(config).__name__} has no field {head!r}{nearest(head, known)}")
     here = (*done, head)
     old = getattr(config, head)
-    value = descend(old, rest, text, done=here) if rest else parse(text, known[head], where=".".join(here))
-    return replaced(config, {head: value}, where=".".join(here))
+    return descend(old, rest, text, done=here) if rest else parse(text, known[head], where=".".join(here))
 
 
 def descend(value: Any, path: tuple[str, ...], text: str, *, done: tuple[str, ...]) -> Any:
@@ -286,8 +298,8 @@ def built_config(kind: Any, tree: dict[str, Any], *, where: str) -> Any:
 def overridden(config: T, settings: Iterable[str]) -> T:
     """`config` after all `settings`, in order; of two for one path the later holds.
 
-    A setting that is refused is tried again after the others: two that fit only together may come in either order.
-    Raises `UsageError` for the first one that stays refused.
+    A setting that is refused is tried again after the others, those that stay refused all at once: settings that fit
+    only together may come in any order. Raises `UsageError` for the first one that does not fit even so.
     """
     waiting = list({setting.partition("=")[0].strip(): setting for setting in settings}.values())
     while waiting:
@@ -298,6 +310,19 @@ def overridden(config: T, settings: Iterable[str]) -> T:
             except UsageError as error:
                 refused[setting] = error
         if len(refused) == len(waiting):
-            raise next(iter(refused.values()))
+            whole: Any = together(config, waiting)
+            try:
+                return dataclasses.replace(whole)
+            except ValueError:
+                raise next(iter(refused.values())) from None
         waiting = list(refused)
     return config
+
+
+def together(config: T, settings: Iterable[str]) -> T:
+    """A copy of `config` after all `settings`, its parts checked and itself not yet."""
+    loose = copy.copy(config)
+    for setting in settings:
+        path, text = parted(setting)
+        object.__setattr__(loose, path[0], changed_field(loose, path, text, done=()))
+    return loose
