@@ -3,11 +3,37 @@
 Shapes: a weight (rows, columns), its groups of `group` neighbouring columns, the last one perhaps shorter.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+
+class LowBit(NamedTuple):
+    """A form of low-bit weights."""
+
+    kind: Literal["ternary", "binary"]
+    group: int
+    """Columns that share a scale."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} in groups of {self.group}"
+
+
+@runtime_checkable
+class LowBitFiller(Protocol):
+    """What trains (`model.linear`) or keeps (`quant.*`) low-bit weights says in which form, so that both are one."""
+
+    @property
+    def low_bit(self) -> LowBit:
+        """The form."""
+        ...
+
+
+def low_bit_of(filler: object) -> LowBit | None:
+    """The form of low-bit weights that `filler` of a slot trains or keeps, if it does."""
+    return filler.low_bit if isinstance(filler, LowBitFiller) else None
 
 
 class GroupedCodes(NamedTuple):

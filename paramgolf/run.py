@@ -7,6 +7,7 @@ from paramgolf.config import digest
 from paramgolf.contest import Contest
 from paramgolf.data.config import DataConfig
 from paramgolf.evaluate.evaluation import EvaluateConfig
+from paramgolf.lowbit import low_bit_of
 from paramgolf.model.config import GPTConfig
 from paramgolf.optim.groups import OptimConfig
 from paramgolf.quant.plan import QuantConfig
@@ -40,6 +41,25 @@ class Run:
             raise ValueError(
                 f"train.reserve_seconds={self.train.reserve_seconds:g} leaves nothing of "
                 f"contest.train_seconds={self.contest.train_seconds:g}"
+            )
+        self.refuse_low_bit_conflict()
+
+    def refuse_low_bit_conflict(self) -> None:
+        """Raise `ValueError` where ternary or binary weights meet what spoils them (architecture catalogue §11)."""
+        trained = low_bit_of(self.model.linear)
+        if trained is None:
+            return
+        for name, quantizer in (("attention", self.quant.attention), ("mlp", self.quant.mlp)):
+            kept = low_bit_of(quantizer)
+            if kept not in (None, trained):
+                raise ValueError(
+                    f"quant.{name} would keep weights as {kept}, model.linear trains them as {trained}: "
+                    "in another form they are another model"
+                )
+        if self.optim.average:
+            raise ValueError(
+                f"optim.average does not go with the {trained.kind} weights of model.linear: what an average of them "
+                "rounds to is not what was trained (+0.13 bits per byte in PR #640)"
             )
 
     @property

@@ -158,6 +158,17 @@ def test_settings_that_fit_only_together_come_in_any_order():
         overridden(BASE, ["sed=5", both[0]])
 
 
+def test_three_settings_that_fit_only_together():
+    groups = ["model.linear.group=64", "quant.attention.group=64", "quant.mlp.group=64"]
+    for order in (groups, groups[::-1], [groups[1], "seed=3", groups[0], groups[2]]):
+        run = overridden(preset("ternary"), order)
+        assert (run.model.linear.group, run.quant.attention.group, run.quant.mlp.group) == (64, 64, 64)
+    with pytest.raises(UsageError, match=r"model: quant\.attention would keep .* groups of 128, .* 64"):
+        overridden(preset("ternary"), [groups[0], groups[2]])
+    with pytest.raises(UsageError, match="no field 'goup'"):
+        overridden(preset("ternary"), [*groups[:2], "quant.mlp.goup=64"])
+
+
 def test_of_two_settings_of_one_path_the_later_holds():
     assert overridden(BASE, ["seed=1", "seed=2"]).seed == 2
     assert overridden(BASE, ["train.seq_len=2048", "model.context=4096", "train.seq_len=512"]).train.seq_len == 512

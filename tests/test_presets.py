@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from paramgolf.config import differences
+from paramgolf.config import differences, overridden
 from paramgolf.errors import UsageError
 from paramgolf.model.gpt import GPT, parameter_count
 from paramgolf.optim.schedule import Progress
@@ -189,3 +189,25 @@ def test_the_proxy_scales_by_the_ratio_of_steps_unless_told():
 def test_a_proxy_nobody_knows_is_refused():
     with pytest.raises(UsageError, match="no proxy contest is called 'h10'; did you mean 'h100'"):
         preset("pr1855@h10")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"quant.attention.group": 64}, "quant.attention would keep weights as ternary in groups of 64, model.linear"),
+        (
+            {"quant.mlp": "binary"},
+            "quant.mlp would keep weights as binary in groups of 128, model.linear trains them as",
+        ),
+        ({"model.linear": "binary_linear"}, "trains them as binary in groups of 128"),
+        ({"optim.average": "ema"}, r"does not go with the ternary weights of model.linear: .*\+0.13"),
+    ],
+)
+def test_what_spoils_ternary_weights_is_refused(changes: dict[str, str], reason: str):
+    with pytest.raises(UsageError, match=reason):
+        overridden(preset("ternary"), [f"{path}={value}" for path, value in changes.items()])
+
+
+@pytest.mark.parametrize("setting", ["quant.mlp=int8_rows", "quant.embed=binary", "model.linear=dense_linear"])
+def test_other_ways_to_keep_weights_go_with_ternary_ones(setting: str):
+    assert overridden(preset("ternary"), [setting]) != preset("ternary")

@@ -245,7 +245,10 @@ class Window(Protocol):
 
 
 class LinearMaker(Protocol):
-    """`model.linear`: makes the projections of a block, so that low-bit training may replace them."""
+    """`model.linear`: makes the projections of a block, so that low-bit training may replace them.
+
+    One that trains ternary or binary weights has a property `low_bit` (`lowbit.LowBitFiller`).
+    """
 
     def __call__(self, fan_in: int, fan_out: int, *, role: Role, init: Init) -> Linear: ...
 

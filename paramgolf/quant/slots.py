@@ -8,7 +8,10 @@ from paramgolf.stored import Stored
 
 
 class Quantizer(Protocol):
-    """Slot `quant.*`: how the weights of one group of roles are kept."""
+    """Slot `quant.*`: how the weights of one group of roles are kept.
+
+    One that keeps ternary or binary weights has a property `low_bit` (`lowbit.LowBitFiller`).
+    """
 
     needs_hessian: ClassVar[bool]
     """Whether it must be given a Hessian, which calibration collects."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from paramgolf.lowbit import binary_codes, over_columns, refuse_group, straight_through
+from paramgolf.lowbit import LowBit, binary_codes, over_columns, refuse_group, straight_through
 from paramgolf.parts import Init, Linear, Role
 from paramgolf.registry import technique
 
@@ -27,6 +27,11 @@ class BinaryLinear:
 
     def __post_init__(self) -> None:
         refuse_group(self.group)
+
+    @property
+    def low_bit(self) -> LowBit:
+        """The form of the weights it trains."""
+        return LowBit("binary", self.group)
 
     def __call__(self, fan_in: int, fan_out: int, *, role: Role, init: Init) -> Linear:
         """A projection that multiplies by the binary form of its weight."""

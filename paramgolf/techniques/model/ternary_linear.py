@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from paramgolf.lowbit import over_columns, refuse_group, straight_through, ternary_codes
+from paramgolf.lowbit import LowBit, over_columns, refuse_group, straight_through, ternary_codes
 from paramgolf.parts import Init, Linear, Role
 from paramgolf.registry import technique
 
@@ -31,6 +31,11 @@ class TernaryLinear:
 
     def __post_init__(self) -> None:
         refuse_group(self.group)
+
+    @property
+    def low_bit(self) -> LowBit:
+        """The form of the weights it trains."""
+        return LowBit("ternary", self.group)
 
     def __call__(self, fan_in: int, fan_out: int, *, role: Role, init: Init) -> Linear:
         """A projection that multiplies by the ternary form of its weight."""

@@ -13,7 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from paramgolf.lowbit import binary_codes, refuse_group
+from paramgolf.lowbit import LowBit, binary_codes, refuse_group
 from paramgolf.registry import technique
 from paramgolf.stored import Signs, Stored, rows_and_columns
 
@@ -30,6 +30,11 @@ class Binary:
 
     def __post_init__(self) -> None:
         refuse_group(self.group)
+
+    @property
+    def low_bit(self) -> LowBit:
+        """The form of the weights it keeps."""
+        return LowBit("binary", self.group)
 
     def __call__(self, weight: Tensor, hessian: Tensor | None) -> Stored:
         """Signs and scales of `weight`; `hessian` is not looked at."""

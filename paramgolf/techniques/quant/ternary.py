@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from paramgolf.lowbit import group_means, refuse_group, ternary_codes
+from paramgolf.lowbit import LowBit, group_means, refuse_group, ternary_codes
 from paramgolf.registry import technique
 from paramgolf.stored import Stored, Trits, rows_and_columns
 
@@ -32,6 +32,11 @@ class Ternary:
 
     def __post_init__(self) -> None:
         refuse_group(self.group)
+
+    @property
+    def low_bit(self) -> LowBit:
+        """The form of the weights it keeps."""
+        return LowBit("ternary", self.group)
 
     def __call__(self, weight: Tensor, hessian: Tensor | None) -> Stored:
         """Codes and scales of `weight`; `hessian` is not looked at."""
