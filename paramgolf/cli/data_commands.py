@@ -146,7 +146,7 @@ def fetch_command(
     with_docs
         Also the texts themselves, for retokenize.
     skip_manifest
-        Leave the manifest of an earlier fetch as it is.
+        Go by the names in the repository alone, for one without a manifest; the manifest here stays as it is.
     """
     from paramgolf.cli.preparation import show_fetching
     from paramgolf.data.fetch import FetchOptions, fetch
