@@ -1,5 +1,5 @@
 # Every target sets up what it needs on a fresh machine: a virtual environment in .venv, once.
-# PYTHON=... chooses the interpreter, JOBS=... how many tests run at a time.
+# PYTHON=... chooses the interpreter, JOBS=... how many tests run at a time, TORCH_INDEX=... whose build of torch.
 
 JOBS ?= 2
 VENV := .venv
@@ -16,6 +16,9 @@ help:
 	@echo "make check         formatting, lint, types, structure"
 	@echo "make format        mend formatting and what lint can mend"
 	@echo "make clean         remove caches and builds; .venv, data and runs stay"
+	@echo
+	@echo "make demo TORCH_INDEX=URL sets up with the torch of that package index: one that has the build for CPUs alone"
+	@echo "spares a machine without a GPU nine tenths of the download. Without it, pip takes torch from where it looks."
 
 demo: $(READY)
 	@$(VENV)/bin/paramgolf run demo
@@ -43,13 +46,9 @@ clean:
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -type d -not -path "./$(VENV)/*" -prune -exec rm -rf {} +
 
-# Without an NVIDIA driver, torch's own index has a build without CUDA, a tenth of the download. Where that index
-# cannot be reached, the next line takes torch from wherever pip looks.
 $(READY): pyproject.toml
 	@echo "setting up $(VENV): once, some minutes of downloading"
 	@test -x $(VENV)/bin/python || $$(./.ci/python) -m venv $(VENV)
-	@test -e /dev/nvidiactl -o "$$(uname)" != Linux || $(VENV)/bin/python -c "import torch" 2>/dev/null || \
-		$(VENV)/bin/pip install --quiet --retries 0 --timeout 20 \
-		--index-url https://download.pytorch.org/whl/cpu "$(TORCH)" 2>/dev/null || true
+	@test -z "$(TORCH_INDEX)" || $(VENV)/bin/pip install --quiet --index-url "$(TORCH_INDEX)" "$(TORCH)"
 	@$(VENV)/bin/pip install --quiet --editable ".[dev]"
 	@touch $@
