@@ -29,9 +29,9 @@ class Result:
     step_ms_median: float
     peak_memory_mib: int
     val_bpb_raw: float
-    """Before export, windows side by side."""
+    """Before export, windows side by side, or document by document where training packed them."""
     val_bpb_export: float
-    """From the artifact, windows side by side."""
+    """From the artifact, scored alike."""
     val_bpb: float
     """From the artifact, under the run's evaluation protocol."""
     val_loss: float

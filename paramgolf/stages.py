@@ -11,7 +11,6 @@ from paramgolf.artifact.container import expected_of, pack, unpack
 from paramgolf.artifact.ledger import artifact_ledger, check_budget
 from paramgolf.data.dataset import Dataset
 from paramgolf.errors import UsageError
-from paramgolf.evaluate.evaluation import Contiguous
 from paramgolf.events import Events
 from paramgolf.folder import RunFolder
 from paramgolf.model.attention import choose
@@ -120,7 +119,7 @@ def train_stage(session: Session, validation: Validation) -> Trained:
         session.events.emit("resumed", step=saved.step, train_seconds=saved.seconds)
 
     def validate(step: int) -> None:
-        scored = validation.score(model, Contiguous()).tally
+        scored = validation.score(model, validation.plain).tally
         told = {"step": step, "steps": run.train.steps, "train_seconds": clock.elapsed}
         session.events.emit("validation", val_loss=scored.nats_per_token, val_bpb=scored.bits_per_byte, **told)
 
@@ -191,7 +190,7 @@ def export_stage(session: Session, trained: Trained, validation: Validation) -> 
     run, folder = session.run, session.folder
     model, outcome = trained.model, trained.outcome
     with trained.optimizer.averaged():
-        raw = validation.score(model, Contiguous()).tally
+        raw = validation.score(model, validation.plain).tally
         told = {"step": outcome.steps, "steps": run.train.steps, "train_seconds": outcome.seconds}
         session.events.emit("validation", val_loss=raw.nats_per_token, val_bpb=raw.bits_per_byte, **told)
         began = time.perf_counter()
@@ -237,10 +236,10 @@ def score_stage(session: Session, validation: Validation) -> Result:
     restore(model, unpack(artifact, expected_of(model), digest=run.digest))
     model.at(1.0)
     decode_seconds = time.perf_counter() - began
-    plain = validation.score(model, Contiguous())
+    plain = validation.score(model, validation.plain)
     tell_score(session, "roundtrip", plain.tally.nats_per_token, plain.tally.bits_per_byte, plain.seconds)
     final = plain
-    if run.evaluate.protocol != Contiguous():
+    if run.evaluate.protocol != validation.plain:
         final = validation.score(model, run.evaluate.protocol)
         what = type(run.evaluate.protocol).__name__.lower()
         tell_score(session, what, final.tally.nats_per_token, final.tally.bits_per_byte, final.seconds)

@@ -9,7 +9,8 @@ from torch import Tensor
 from paramgolf.batch import Batch
 from paramgolf.data.dataset import Dataset
 from paramgolf.data.validation import validation_stream
-from paramgolf.evaluate.evaluation import Evaluation, evaluate
+from paramgolf.evaluate.documents import Documents
+from paramgolf.evaluate.evaluation import Contiguous, Evaluation, evaluate
 from paramgolf.evaluate.slots import Bench, EvaluationProtocol
 from paramgolf.events import Events
 from paramgolf.model.gpt import GPT
@@ -38,6 +39,17 @@ class Validation:
             run=run, place=place, events=events, tokens=tokens, target_bytes=torch.from_numpy(stream.target_bytes)
         )
 
+    @property
+    def plain(self) -> EvaluationProtocol:
+        """Scoring as training sees the text: by document after packed rows, else windows side by side."""
+        return Documents() if self.run.data.loader.packed else Contiguous()
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of a forward pass: where they are one row, no more than the model takes."""
+        most = self.run.evaluate.batch_tokens
+        return min(most, self.run.model.context) if self.run.data.loader.packed else most
+
     def score(self, model: GPT, protocol: EvaluationProtocol) -> Evaluation:
         """Score `model` on the whole split under `protocol`; every rank gets the sum over ranks."""
         on_gpu = self.place.device.type == "cuda"
@@ -49,7 +61,7 @@ class Validation:
             tokens=self.tokens,
             context=self.run.train.seq_len,
             device=self.place.device,
-            batch_tokens=self.run.evaluate.batch_tokens,
+            batch_tokens=self.batch_tokens,
             rank=self.place.rank,
             world=self.place.world,
         )

@@ -142,7 +142,6 @@ def test_steps_between_milestones_are_small():
         "train.seq_len": 3072,
         "train.seq_growth": SeqGrowth(earlier=(1024, 2048), until=(0.1, 0.7), rewarm=32),
         "train.reserve_seconds": 4.0,
-        "evaluate.protocol.stride": 1536,
         "evaluate.protocol.length": 3072,
     }
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from paramgolf.presets.packed_era import pr1855
 from paramgolf.run import Run
-from paramgolf.techniques.evaluate import Sliding
+from paramgolf.techniques.evaluate import Documents
 from paramgolf.techniques.model import AsymLogit, LeakyReLUSquared, QKGain, QKNorm, Rope
 from paramgolf.train.growth import SeqGrowth
 
@@ -28,15 +28,15 @@ def pr1953() -> Run:
         run,
         name="pr1953",
         model=replace(run.model, on_qk=(QKNorm(), Rope(channels=16), QKGain(start=5.25))),
-        evaluate=replace(run.evaluate, protocol=Sliding(stride=64, length=2560)),
+        evaluate=replace(run.evaluate, protocol=Documents(length=2560)),
     )
 
 
 def pr2014() -> Run:
     """#2014. Published: 1.05759 (reproduced at 1.05831); 35,945,673 parameters; 4,885 steps of 122.0 ms.
 
-    Documents cut at 1,024 tokens until 0.1 of training, at 2,048 until 0.7, at 3,072 to the end; scored with 3,072 at
-    stride 1,536; 4 s kept. Part of the gain over #1855 is that longer evaluation, not the training.
+    Documents cut at 1,024 tokens until 0.1 of training, at 2,048 until 0.7, at 3,072 to the end; scored with 3,072
+    (there at stride 1,536); 4 s kept. Part of the gain over #1855 is that longer evaluation, not the training.
     """
     run = pr1953()
     growth = SeqGrowth(earlier=(1024, 2048), until=(0.1, 0.7), rewarm=32)
@@ -44,7 +44,7 @@ def pr2014() -> Run:
         run,
         name="pr2014",
         train=replace(run.train, seq_len=3072, seq_growth=growth, reserve_seconds=4.0),
-        evaluate=replace(run.evaluate, protocol=Sliding(stride=1536, length=3072)),
+        evaluate=replace(run.evaluate, protocol=Documents(length=3072)),
     )
 
 

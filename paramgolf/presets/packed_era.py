@@ -1,8 +1,8 @@
 """Record presets from #1530 on: packed documents, CaseOps, gates; up to the last record, #1855.
 
-Export is int8 rows and brotli where they published int6 and int7 GPTQ, from #1851 on with LQER; evaluation is sliding
-windows where they published LoRA test-time training. Their logs list YaRN: it was never on, and the table of
-rotations is not stretched. The records clip gradients before they average them over ranks, this after.
+Export is int8 rows and brotli where they published int6 and int7 GPTQ, from #1851 on with LQER; evaluation is
+document by document where they published LoRA test-time training. Their logs list YaRN: it was never on, and the table
+of rotations is not stretched. The records clip gradients before they average them over ranks, this after.
 """
 
 from dataclasses import replace
@@ -10,6 +10,7 @@ from dataclasses import replace
 from paramgolf.presets.april import pr1529
 from paramgolf.run import Run
 from paramgolf.techniques.data import Packed
+from paramgolf.techniques.evaluate import Documents
 from paramgolf.techniques.model import (
     XSA,
     AttentionOutGate,
@@ -41,6 +42,7 @@ def pr1530() -> Run:
         model=replace(run.model, context=98_304, on_qk=(QKNorm(), Rope(channels=16), QKGain(start=5.0))),
         optim=replace(run.optim, matrix=replace(run.optim.matrix, momentum=0.97)),
         train=replace(run.train, reserve_seconds=13.0),
+        evaluate=replace(run.evaluate, protocol=Documents()),
     )
 
 

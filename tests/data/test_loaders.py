@@ -16,8 +16,9 @@ from paramgolf.data.shards import ShardWriter, find_shards
 from paramgolf.data.slots import LoaderMaker
 from paramgolf.errors import DataError, UsageError
 from paramgolf.registry import lookup
+from paramgolf.segments import segment_offsets
 from paramgolf.techniques.data.coprime import Coprime
-from paramgolf.techniques.data.packed import Packed, segment_offsets
+from paramgolf.techniques.data.packed import Packed
 from paramgolf.techniques.data.sequential import Sequential
 from paramgolf.techniques.data.shuffled import Shuffled
 

@@ -31,25 +31,7 @@ from paramgolf.data.slots import LoaderState
 from paramgolf.data.stream import MappedShards, Share, require_same_stream, saved_int, too_few_tokens
 from paramgolf.errors import DataError, UsageError
 from paramgolf.registry import technique
-
-
-def segment_offsets(starts: NDArray[np.int64], length: int, longest: int) -> NDArray[np.int32]:
-    """Offsets of segments in a row of `length` tokens, none longer than `longest`.
-
-    `starts` are the increasing places where documents start; 0 becomes one. The result ends with `length`,
-    repeated until it has length/128 entries (at least 64), or twice as many as often as needed. The records pad
-    to multiples of 64, and compile anew whenever a batch holds more documents than any before.
-    """
-    starts = np.union1d([0], starts)
-    lengths = np.diff(starts, append=length)
-    pieces = -(-lengths // longest)
-    first = np.cumsum(pieces) - pieces
-    within = np.arange(pieces.sum()) - np.repeat(first, pieces)
-    cuts = np.repeat(starts, pieces) + within * longest
-    entries = max(64, length // 128)
-    while entries <= len(cuts):
-        entries *= 2
-    return np.concatenate([cuts, np.full(entries - len(cuts), length)]).astype(np.int32)
+from paramgolf.segments import segment_offsets
 
 
 @technique("packed", fills="data.loader", source="PR #1530")
