@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import torch
 
+from paramgolf.batch import Batch
 from paramgolf.data.slots import Loader
-from paramgolf.errors import GolfError, Interrupted
+from paramgolf.errors import DataError, GolfError, Interrupted
 from paramgolf.events import Events
 from paramgolf.model.gpt import GPT
 from paramgolf.optim.groups import Optimizer
@@ -73,8 +74,9 @@ class Trainer:
         phase = (self.model.order, sum(at <= progress.fraction for at in self.model.config.switches))
         total = torch.zeros((), device=self.place.device)
         for _ in range(self.accumulation):
-            batch = self.loader.next().to(self.place.device)
-            total += self.micro_step(batch, share=self.accumulation, phase=phase)
+            batch = self.loader.next()
+            require_known_ids(batch, self.model.config.vocab)
+            total += self.micro_step(batch.to(self.place.device), share=self.accumulation, phase=phase)
         gradients = [parameter.grad for parameter in self.optimizer.parameters.values() if parameter.grad is not None]
         average_over_ranks([*gradients, total], self.place.world)
         self.optimizer.step(progress, factor=factor)
@@ -150,6 +152,20 @@ class Trainer:
         self.loader.restore(checkpoint.loader)
         self.step = checkpoint.step
         self.clock.spent = checkpoint.seconds
+
+
+def require_known_ids(batch: Batch, vocab: int) -> None:
+    """Raise `DataError` when `batch`, still on the host, holds an id the model has no row for.
+
+    A GPU would end the whole process there; a shard's ids are not all read before a run begins.
+    """
+    largest = max(int(batch.ids.max()), int(batch.targets.max()))
+    if largest >= vocab:
+        raise DataError(
+            "the training shards hold tokens that the vocabulary does not have",
+            evidence=f"id {largest:,}, the vocabulary has {vocab:,}",
+            fix="paramgolf data check on the data folder names the shard; fetch or prepare that one again",
+        )
 
 
 class Hooks(NamedTuple):
