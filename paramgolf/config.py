@@ -126,8 +126,16 @@ def filler(name: str, slot: str) -> Any:
 
 
 def fits(fills: str, slot: str) -> bool:
-    """Whether a technique for `fills`, a path or a pattern as `quant.*`, may go into `slot`."""
-    return fnmatchcase(slot, fills)
+    """Whether a technique for `fills`, a path or a pattern as `model.init*`, may go into `slot`.
+
+    A star alone, as in `quant.*`, stands for the slots of a stage that no technique fills by their full path.
+    """
+    if fills == slot:
+        return True
+    wanted, there = fills.split("."), slot.split(".")
+    if len(wanted) != len(there) or not all(map(fnmatchcase, there, wanted)):
+        return False
+    return wanted[-1] != "*" or all(entry.fills != slot for entry in TECHNIQUES.values())
 
 
 def without_none(kind: Any) -> tuple[Any, bool]:

@@ -270,10 +270,6 @@ class Signs(PackedCodes):
     to_a_byte: ClassVar[int] = 8
 
 
-TERMS: dict[int, type[Term]] = {term.identity: term for term in (Plain, Grid, Trits, Signs)}
-"""Every kind of term by the byte that names it in an artifact."""
-
-
 class Stored(NamedTuple):
     """One weight as it is kept: the sum of its terms; of none, zeros."""
 

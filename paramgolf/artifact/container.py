@@ -33,7 +33,8 @@ from paramgolf.artifact.slots import Coder, coder_of
 from paramgolf.artifact.zlib_coder import ZlibCoder
 from paramgolf.errors import ArtifactError
 from paramgolf.parts import Role, declared
-from paramgolf.stored import NUMBER_TYPES, TERMS, Piece, Stored, StreamKind, rows_and_columns
+from paramgolf.stored import NUMBER_TYPES, Piece, Stored, StreamKind, rows_and_columns
+from paramgolf.terms import TERMS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,10 @@ from paramgolf.errors import ArtifactError
 from paramgolf.parts import Part, Role, normal
 from paramgolf.quant.plain_values import PlainValues
 from paramgolf.quant.plan import QuantConfig, quantize, restore
-from paramgolf.stored import TERMS, StreamKind
+from paramgolf.stored import StreamKind
 from paramgolf.techniques.artifact import BrotliCoder, LzmaCoder, ZlibCoder, ZstdCoder
 from paramgolf.techniques.quant import Int8Rows
+from paramgolf.terms import TERMS
 
 SHAPES = st.lists(st.integers(0, 6), max_size=3).map(tuple)
 VALUES = st.sampled_from(["normal", "constant", "huge", "tiny", "zeros"])

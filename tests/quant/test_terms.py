@@ -4,7 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paramgolf.stored import TERMS, Grid, Plain, Stored, rows_and_columns
+from paramgolf.stored import Grid, Plain, Stored, rows_and_columns
+from paramgolf.terms import TERMS
 
 
 @pytest.mark.parametrize(
