@@ -25,6 +25,7 @@ class StreamKind(Enum):
     CODES = "codes"
     WIDE_CODES = "wide codes"
     PACKED = "packed codes"
+    STEPS = "steps"
 
 
 class NumberType(NamedTuple):
@@ -42,6 +43,7 @@ NUMBER_TYPES = {
     StreamKind.CODES: NumberType(torch.int8, "<i1"),
     StreamKind.WIDE_CODES: NumberType(torch.int16, "<i2"),
     StreamKind.PACKED: NumberType(torch.uint8, "|u1"),
+    StreamKind.STEPS: NumberType(torch.int8, "<i1"),
 }
 
 

@@ -5,6 +5,10 @@
 
 from paramgolf.columnspan import ColumnSpan
 from paramgolf.lowrank import LowRank
+from paramgolf.stepped import Stepped
 from paramgolf.stored import Grid, Plain, Signs, Term, Trits
+from paramgolf.trellis import Trellis
 
-TERMS: dict[int, type[Term]] = {term.identity: term for term in (Plain, Grid, Trits, Signs, LowRank, ColumnSpan)}
+TERMS: dict[int, type[Term]] = {
+    term.identity: term for term in (Plain, Grid, Trits, Signs, LowRank, ColumnSpan, Stepped, Trellis)
+}

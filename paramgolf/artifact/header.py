@@ -35,6 +35,7 @@ KIND_IDS = (
     StreamKind.CODES,
     StreamKind.WIDE_CODES,
     StreamKind.PACKED,
+    StreamKind.STEPS,
 )
 """Place is the byte in the file: append, never reorder. Scales come before codes, so that a coder of codes may come
 to use them."""
