@@ -13,7 +13,8 @@ from collections.abc import Callable
 import torch
 
 from paramgolf import techniques  # noqa: F401  (fills the registry)
-from paramgolf.artifact.container import Expected, pack, unpack
+from paramgolf.artifact.arrangement import Expected
+from paramgolf.artifact.container import pack, unpack
 from paramgolf.artifact.ledger import artifact_ledger
 from paramgolf.parts import Role
 from paramgolf.registry import TECHNIQUES

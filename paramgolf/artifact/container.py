@@ -6,19 +6,26 @@ make it allocate more than the model implies nor run anything. `header.py` has t
 """
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
+from paramgolf.artifact.arrangement import (
+    ArrayKey,
+    Expected,
+    Placement,
+    by_term,
+    canonical_order,
+    from_bytes,
+    parts_of,
+    placements,
+    stream_sizes,
+    to_bytes,
+)
 from paramgolf.artifact.header import (
     DIGEST_BYTES,
-    KIND_IDS,
     MEND_ARTIFACT,
-    ROLE_IDS,
     UNCOMPRESSED,
     ArtifactHeader,
     FormRun,
@@ -29,11 +36,11 @@ from paramgolf.artifact.header import (
     artifact_header_bytes,
     read_artifact_header,
 )
-from paramgolf.artifact.slots import Coder, coder_of
+from paramgolf.artifact.slots import Coder, StreamPart, coder_of
 from paramgolf.artifact.zlib_coder import ZlibCoder
 from paramgolf.errors import ArtifactError
-from paramgolf.parts import Role, declared
-from paramgolf.stored import NUMBER_TYPES, Piece, Stored, StreamKind, rows_and_columns
+from paramgolf.parts import declared
+from paramgolf.stored import Stored
 from paramgolf.terms import TERMS
 
 
@@ -43,13 +50,6 @@ class ArtifactConfig:
 
     coder: Coder = ZlibCoder()
     """Compresses every stream that it makes shorter."""
-
-
-class Expected(NamedTuple):
-    """What a model says of one of its parameters."""
-
-    shape: tuple[int, ...]
-    role: Role
 
 
 def expected_of(model: nn.Module) -> dict[str, Expected]:
@@ -63,24 +63,20 @@ def pack(stored: Mapping[str, Stored], expected: Mapping[str, Expected], *, code
     `digest` is that of the model's config, 12 hexadecimal characters. Without a coder nothing is compressed.
     """
     assert stored.keys() == expected.keys(), sorted(stored.keys() ^ expected.keys())
-    forms: list[TensorForm] = []
-    parts: dict[StreamLabel, list[bytes]] = {}
-    for name in canonical_order(expected):
-        shape, role = expected[name]
-        assert stored[name].shape == shape, (name, stored[name].shape, shape)
-        forms.append(tuple(TermForm(term.identity, term.settings) for term in stored[name].terms))
-        for form, term in zip(forms[-1], stored[name].terms, strict=True):
-            for piece, array in zip(pieces_of(form, shape), term.arrays(), strict=True):
-                assert tuple(array.shape) == piece.shape, (name, array.shape, piece.shape)
-                parts.setdefault(label_of(piece, role), []).append(to_bytes(array, piece.kind))
-    raw = {label: b"".join(parts[label]) for label in sorted(parts)}
-    raw = {label: data for label, data in raw.items() if data}
-    blobs, entries = [], []
-    for label, data in raw.items():
-        identity, blob = shorter(data, coder)
-        blobs.append(blob)
-        entries.append(StreamEntry(label, identity, len(blob), len(data), zlib.crc32(blob)))
-    header = ArtifactHeader(digest_bytes(digest), running_checksum(raw.values()), runs_of(forms), tuple(entries))
+    assert all(weight.shape == expected[name].shape for name, weight in stored.items())
+    forms = {name: form_of(stored[name]) for name in canonical_order(expected)}
+    arrays: dict[ArrayKey, Tensor] = {}
+    blobs, entries, content = [], [], 0
+    for label, stream in placements(forms, expected).items():
+        found = arrays_of(stream, stored)
+        data = b"".join(to_bytes(array, item.piece.kind) for array, item in zip(found, stream, strict=True))
+        if data:
+            identity, blob = shorter(data, parts_of(stream, arrays), coder)
+            blobs.append(blob)
+            entries.append(StreamEntry(label, identity, len(blob), len(data), zlib.crc32(blob)))
+        content = zlib.crc32(data, content)
+        arrays |= {item.key: array for array, item in zip(found, stream, strict=True)}
+    header = ArtifactHeader(digest_bytes(digest), content, runs_of(list(forms.values())), tuple(entries))
     return artifact_header_bytes(header) + b"".join(blobs)
 
 
@@ -96,46 +92,32 @@ def unpack(
     refuse_other_config(header, digest)
     order = canonical_order(expected)
     forms = dict(zip(order, forms_of(header, len(order)), strict=True))
-    refuse_other_streams(header, stream_sizes(forms, expected))
-    streams = decode_streams(data, start, header, coders)
-    places = dict.fromkeys(streams, 0)
+    streams = placements(forms, expected)
+    refuse_other_streams(header, stream_sizes(streams))
+    arrays = decoded_arrays(data, start, header, streams, coders)
+    found = by_term(arrays)
     stored = {}
-    for name in order:
-        shape, role = expected[name]
-        terms = []
-        for form in forms[name]:
-            arrays = []
-            for piece in pieces_of(form, shape):
-                label = label_of(piece, role)
-                arrays.append(from_bytes(streams.get(label, b""), places.get(label, 0), piece, name))
-                places[label] = places.get(label, 0) + piece.size
-            terms.append(TERMS[form.identity].rebuild(form.settings, tuple(arrays)))
-        stored[name] = Stored(shape, tuple(terms))
-    return {name: stored[name] for name in expected}
-
-
-def canonical_order(expected: Mapping[str, Expected]) -> list[str]:
-    """Names by role, then by declaration: like goes with like, and tensors of one form stand together."""
-    return sorted(expected, key=lambda name: ROLE_IDS.index(expected[name].role))
-
-
-def label_of(piece: Piece, role: Role) -> StreamLabel:
-    """The stream that an array of a parameter of `role` goes to: one for each kind and role, but one for all scales."""
-    shared = piece.kind is StreamKind.SCALES
-    return StreamLabel(KIND_IDS.index(piece.kind), ROLE_IDS.index(None if shared else role))
-
-
-def pieces_of(form: TermForm, shape: tuple[int, ...]) -> tuple[Piece, ...]:
-    """The arrays of a term of a weight of `shape`. Raises `ArtifactError` when there is no such term."""
-    if form.identity not in TERMS:
-        raise ArtifactError(
-            f"the artifact uses a kind of term, {form.identity}, that this program does not know",
-            fix="read it with the version that wrote it",
+    for name in expected:
+        terms = (
+            TERMS[form.identity].rebuild(form.settings, found[name, number]) for number, form in enumerate(forms[name])
         )
-    try:
-        return TERMS[form.identity].layout(form.settings, *rows_and_columns(shape))
-    except ValueError as error:
-        raise ArtifactError("the header of the artifact describes no term", evidence=str(error)) from None
+        stored[name] = Stored(expected[name].shape, tuple(terms))
+    return stored
+
+
+def form_of(weight: Stored) -> TensorForm:
+    """All that an artifact says of `weight`."""
+    return tuple(TermForm(term.identity, term.settings) for term in weight.terms)
+
+
+def arrays_of(stream: Sequence[Placement], stored: Mapping[str, Stored]) -> list[Tensor]:
+    """The arrays that lie in `stream`."""
+    found = []
+    for item in stream:
+        array = stored[item.key.name].terms[item.key.term].arrays()[item.key.place]
+        assert tuple(array.shape) == item.piece.shape, (item.key, array.shape, item.piece.shape)
+        found.append(array)
+    return found
 
 
 def runs_of(forms: Sequence[TensorForm]) -> tuple[FormRun, ...]:
@@ -161,17 +143,6 @@ def forms_of(header: ArtifactHeader, tensors: int) -> list[TensorForm]:
     return [run.form for run in header.runs for _ in range(run.tensors)]
 
 
-def stream_sizes(forms: Mapping[str, TensorForm], expected: Mapping[str, Expected]) -> dict[StreamLabel, int]:
-    """Decoded bytes of every stream that is not empty, in the order of the file."""
-    sizes: dict[StreamLabel, int] = {}
-    for name, form in forms.items():
-        for term in form:
-            for piece in pieces_of(term, expected[name].shape):
-                label = label_of(piece, expected[name].role)
-                sizes[label] = sizes.get(label, 0) + piece.size
-    return {label: sizes[label] for label in sorted(sizes) if sizes[label]}
-
-
 def refuse_other_config(header: ArtifactHeader, digest: str | None) -> None:
     """Raise `ArtifactError` when the artifact was exported under another config than `digest`."""
     if digest is not None and header.digest != digest_bytes(digest):
@@ -195,74 +166,61 @@ def refuse_other_streams(header: ArtifactHeader, sizes: Mapping[StreamLabel, int
         )
 
 
-def decode_streams(
-    data: bytes, start: int, header: ArtifactHeader, coders: Sequence[Coder]
-) -> dict[StreamLabel, bytes]:
-    """Every stream, decoded; the first begins at byte `start`. Raises `ArtifactError` naming a damaged one."""
-    streams: dict[StreamLabel, bytes] = {}
-    for entry in header.streams:
-        blob = data[start : start + entry.size]
-        where = f"stream {entry.label!s}, bytes {start} to {start + entry.size}"
-        if zlib.crc32(blob) != entry.checksum:
-            raise ArtifactError(
-                "the artifact is damaged",
-                evidence=f"{where}: CRC-32 {zlib.crc32(blob):08x}, recorded {entry.checksum:08x}",
-                fix=MEND_ARTIFACT,
-            )
-        try:
-            streams[entry.label] = decoded(blob, entry, coders)
-        except ArtifactError as error:
-            evidence = "; ".join(filter(None, (where, error.evidence)))
-            raise ArtifactError(error.cause, evidence=evidence, fix=error.fix or MEND_ARTIFACT) from None
-        start += entry.size
-    if running_checksum(streams.values()) != header.content:
+def decoded_arrays(
+    data: bytes,
+    start: int,
+    header: ArtifactHeader,
+    streams: Mapping[StreamLabel, Sequence[Placement]],
+    coders: Sequence[Coder],
+) -> dict[ArrayKey, Tensor]:
+    """Every array; the first stream begins at byte `start`. Raises `ArtifactError` naming a damaged stream."""
+    arrays: dict[ArrayKey, Tensor] = {}
+    entries = {entry.label: entry for entry in header.streams}
+    content = 0
+    for label, stream in streams.items():
+        decoded = b""
+        if entry := entries.get(label):
+            decoded = decoded_stream(data[start : start + entry.size], start, entry, parts_of(stream, arrays), coders)
+            start += entry.size
+        content = zlib.crc32(decoded, content)
+        arrays |= {item.key: from_bytes(decoded, item) for item in stream}
+    if content != header.content:
         raise ArtifactError(
             "the artifact decodes to other weights than were exported",
-            evidence=f"CRC-32 {running_checksum(streams.values()):08x}, recorded {header.content:08x}",
+            evidence=f"CRC-32 {content:08x}, recorded {header.content:08x}",
             fix="a coder behaves differently here than where it was exported: compare library versions",
         )
-    return streams
+    return arrays
 
 
-def decoded(blob: bytes, entry: StreamEntry, coders: Sequence[Coder]) -> bytes:
-    """The bytes that `blob` stands for."""
-    if entry.coder != UNCOMPRESSED:
-        return coder_of(entry.coder, coders).decode(blob, entry.raw_size)
-    if len(blob) != entry.raw_size:
-        raise ArtifactError("an uncompressed stream has the wrong length", evidence=f"wanted {entry.raw_size:,} bytes")
-    return blob
+def decoded_stream(
+    blob: bytes, start: int, entry: StreamEntry, parts: Sequence[StreamPart], coders: Sequence[Coder]
+) -> bytes:
+    """The bytes that `blob`, at byte `start` of the artifact, stands for. Raises `ArtifactError`."""
+    where = f"stream {entry.label!s}, bytes {start} to {start + entry.size}"
+    if zlib.crc32(blob) != entry.checksum:
+        raise ArtifactError(
+            "the artifact is damaged",
+            evidence=f"{where}: CRC-32 {zlib.crc32(blob):08x}, recorded {entry.checksum:08x}",
+            fix=MEND_ARTIFACT,
+        )
+    try:
+        if entry.coder != UNCOMPRESSED:
+            return coder_of(entry.coder, coders).decode(blob, entry.raw_size, parts)
+        if len(blob) != entry.raw_size:
+            wanted = f"wanted {entry.raw_size:,} bytes"
+            raise ArtifactError("an uncompressed stream has the wrong length", evidence=wanted)
+        return blob
+    except ArtifactError as error:
+        evidence = "; ".join(filter(None, (where, error.evidence)))
+        raise ArtifactError(error.cause, evidence=evidence, fix=error.fix or MEND_ARTIFACT) from None
 
 
-def shorter(data: bytes, coder: Coder | None) -> tuple[int, bytes]:
+def shorter(data: bytes, parts: Sequence[StreamPart], coder: Coder | None) -> tuple[int, bytes]:
     """`data` compressed by `coder`, or as it is where that is no longer; first the identity for the header."""
-    if coder is not None and len(blob := coder.encode(data)) < len(data):
+    if coder is not None and len(blob := coder.encode(data, parts)) < len(data):
         return coder.identity, blob
     return UNCOMPRESSED, data
-
-
-def to_bytes(array: Tensor, kind: StreamKind) -> bytes:
-    """The numbers of `array`, row by row."""
-    return array.numpy().astype(NUMBER_TYPES[kind].numpy, order="C", copy=False).tobytes()
-
-
-def from_bytes(stream: bytes, place: int, piece: Piece, name: str) -> Tensor:
-    """The array `piece` of parameter `name` that begins at byte `place` of its decoded stream.
-
-    Raises `ArtifactError` when it holds NaN or infinity.
-    """
-    numbers = NUMBER_TYPES[piece.kind]
-    flat = np.frombuffer(stream, numbers.numpy, piece.size // numbers.torch.itemsize, place)
-    if not np.isfinite(flat).all():
-        raise ArtifactError(f"stored weight {name} holds NaN or infinity", evidence=f"{piece.kind.value}, byte {place}")
-    return torch.from_numpy(flat.astype(flat.dtype.newbyteorder("="))).reshape(piece.shape)
-
-
-def running_checksum(blobs: Iterable[bytes]) -> int:
-    """CRC-32 of `blobs` one after another."""
-    checksum = 0
-    for blob in blobs:
-        checksum = zlib.crc32(blob, checksum)
-    return checksum
 
 
 def digest_bytes(digest: str) -> bytes:

@@ -1,27 +1,48 @@
 """The place a coder fills, and what it gets there."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
+
+from torch import Tensor
 
 from paramgolf.errors import ArtifactError
+from paramgolf.parts import Role
 from paramgolf.registry import TECHNIQUES
+from paramgolf.stored import Piece
 
 SLOT_OF_CODERS = "artifact.coder"
 
 
+class StreamPart(NamedTuple):
+    """What reader and writer know of one array of a stream before they have it."""
+
+    piece: Piece
+    role: Role
+    identity: int
+    """The kind of term that it belongs to, one of `TERMS`."""
+    settings: bytes
+    """Of the term."""
+    known: tuple[Tensor, ...] = ()
+    """The arrays of the same term that lie in earlier streams, as the scales of codes."""
+
+
 class Coder(Protocol):
-    """Slot `artifact.coder`: bytes to fewer bytes and back."""
+    """Slot `artifact.coder`: bytes to fewer bytes and back.
+
+    `parts` are the arrays of the stream, one after another; they fill it, or nothing is known and there are none.
+    Coders of bytes do not look at them.
+    """
 
     identity: ClassVar[int]
     """The byte that names the coder in an artifact, 1 to 255; never reused. A coder reads what any of its
     settings wrote."""
 
-    def encode(self, data: bytes) -> bytes:
+    def encode(self, data: bytes, parts: Sequence[StreamPart] = ()) -> bytes:
         """`data` compressed; the same input gives the same bytes."""
         ...
 
-    def decode(self, data: bytes, size: int) -> bytes:
-        """The `size` bytes (at least one) that `encode` got.
+    def decode(self, data: bytes, size: int, parts: Sequence[StreamPart] = ()) -> bytes:
+        """The `size` bytes (at least one) that `encode` got, of the same `parts`.
 
         Allocates in proportion to `size`, whatever `data` claims. Raises `ArtifactError` when `data` is damaged,
         holds another number of bytes, or goes on after its end.

@@ -10,10 +10,11 @@ the reader.
 """
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from paramgolf.artifact.slots import decoded_exactly, level_within, undecodable
+from paramgolf.artifact.slots import StreamPart, decoded_exactly, level_within, undecodable
 from paramgolf.registry import technique
 
 RAW_DEFLATE = -15
@@ -35,12 +36,12 @@ class ZlibCoder:
     def __post_init__(self) -> None:
         level_within("the level of zlib", self.level, 0, 9)
 
-    def encode(self, data: bytes) -> bytes:
+    def encode(self, data: bytes, parts: Sequence[StreamPart] = ()) -> bytes:
         """`data` as one raw deflate stream."""
         deflate = zlib.compressobj(self.level, zlib.DEFLATED, RAW_DEFLATE, MOST_MEMORY)
         return deflate.compress(data) + deflate.flush()
 
-    def decode(self, data: bytes, size: int) -> bytes:
+    def decode(self, data: bytes, size: int, parts: Sequence[StreamPart] = ()) -> bytes:
         """The `size` bytes of the stream. Raises `ArtifactError`."""
         inflate = zlib.decompressobj(RAW_DEFLATE)
         try:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from paramgolf.artifact.container import Expected, pack
+from paramgolf.artifact.arrangement import Expected
+from paramgolf.artifact.container import pack
 from paramgolf.parts import Role
 from paramgolf.stored import Grid, Plain, Stored
 from paramgolf.techniques.artifact import BrotliCoder, LzmaCoder, ZlibCoder, ZstdCoder

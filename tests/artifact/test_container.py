@@ -4,7 +4,8 @@ from golden_set import DIGEST, golden_stored
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paramgolf.artifact.container import Expected, canonical_order, expected_of, pack, unpack
+from paramgolf.artifact.arrangement import Expected, canonical_order
+from paramgolf.artifact.container import expected_of, pack, unpack
 from paramgolf.artifact.header import KIND_IDS, ROLE_IDS, read_artifact_header
 from paramgolf.errors import ArtifactError
 from paramgolf.parts import Part, Role, normal
@@ -164,10 +165,10 @@ def test_the_coder_that_reads_may_be_given():
     class FirstByteIsZero:
         identity = 200
 
-        def encode(self, data):
+        def encode(self, data, parts=()):
             return data[1:]
 
-        def decode(self, data, size):
+        def decode(self, data, size, parts=()):
             return b"\x00" + data
 
     expected = {"w": Expected((4,), Role.SCALE)}

@@ -8,12 +8,13 @@ Cost: 20 to 45 s for 17 MB at quality 11 on one core, under a second to read.
 Pitfall: codes packed to fewer than 8 bits hide the structure it models (+2.6 MB on a record).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import brotli
 
-from paramgolf.artifact.slots import decoded_exactly, level_within, undecodable
+from paramgolf.artifact.slots import StreamPart, decoded_exactly, level_within, undecodable
 from paramgolf.registry import technique
 
 
@@ -33,12 +34,12 @@ class BrotliCoder:
         level_within("the quality of brotli", self.quality, 0, 11)
         level_within("the window of brotli", self.window, 10, 24)
 
-    def encode(self, data: bytes) -> bytes:
+    def encode(self, data: bytes, parts: Sequence[StreamPart] = ()) -> bytes:
         """`data` as one brotli stream."""
         compressed: bytes = brotli.compress(data, quality=self.quality, lgwin=self.window)
         return compressed
 
-    def decode(self, data: bytes, size: int) -> bytes:
+    def decode(self, data: bytes, size: int, parts: Sequence[StreamPart] = ()) -> bytes:
         """The `size` bytes of the stream. Raises `ArtifactError`."""
         unpacker = brotli.Decompressor()
         try:

@@ -9,10 +9,11 @@ Cost: 10 to 25 s for 17 MB on one core; in the standard library.
 """
 
 import lzma
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from paramgolf.artifact.slots import decoded_exactly, level_within, undecodable
+from paramgolf.artifact.slots import StreamPart, decoded_exactly, level_within, undecodable
 from paramgolf.registry import technique
 
 LEAST_DICTIONARY = 4096
@@ -32,12 +33,12 @@ class LzmaCoder:
     def __post_init__(self) -> None:
         level_within("the preset of lzma", self.preset, 0, 9)
 
-    def encode(self, data: bytes) -> bytes:
+    def encode(self, data: bytes, parts: Sequence[StreamPart] = ()) -> bytes:
         """`data` as one raw LZMA2 stream."""
         effort = {"id": lzma.FILTER_LZMA2, "preset": self.preset, "dict_size": dictionary(len(data))}
         return lzma.compress(data, lzma.FORMAT_RAW, filters=[effort])
 
-    def decode(self, data: bytes, size: int) -> bytes:
+    def decode(self, data: bytes, size: int, parts: Sequence[StreamPart] = ()) -> bytes:
         """The `size` bytes of the stream. Raises `ArtifactError`."""
         filters: list[dict[str, Any]] = [{"id": lzma.FILTER_LZMA2, "dict_size": dictionary(size)}]
         unpacker = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)
