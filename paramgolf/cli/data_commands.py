@@ -32,7 +32,8 @@ def prepare_command(
     corpus
         Name of a corpus, a file or a folder.
     variant
-        Tokenizer: byte260, spNNNN (trained on the corpus), or the path of a .model.
+        Tokenizer: byte260, spNNNN (trained on the corpus), or the path of a .model; those that end in
+        _lossless_caps_caseops_v1_reserved have the case transform and byte sidecars.
     out
         Where the data goes.
     val_documents
@@ -49,7 +50,7 @@ def prepare_command(
         Replace data of the same name made from something else.
     """
     from paramgolf.cli.preparation import show_preparing
-    from paramgolf.data.corpora import open_corpus
+    from paramgolf.data.corpora import open_corpus, require_official_split
     from paramgolf.data.prepare import prepare
     from paramgolf.data.preparing import PrepareOptions
 
@@ -61,8 +62,10 @@ def prepare_command(
         duplicates=duplicates,
         overwrite=overwrite,
     )
+    found = open_corpus(corpus)
+    require_official_split(found, val_documents)
     with display() as shown:
-        manifest = prepare(open_corpus(corpus), out, variant=variant, options=options, progress=show_preparing(shown))
+        manifest = prepare(found, out, variant=variant, options=options, progress=show_preparing(shown))
     rows = [
         (entry.name, *(f"{count or 0:,}" for count in (s.docs_train, s.docs_val, s.tokens_train, s.tokens_val)))
         for entry in manifest.datasets

@@ -54,6 +54,11 @@ class Corpus:
         return any(source.split for source in self.sources)
 
     @property
+    def is_official(self) -> bool:
+        """Whether this is the frozen selection of the challenge."""
+        return [source.path.name.split(".")[0] for source in self.sources] == [OFFICIAL_DOCUMENTS]
+
+    @property
     def identity(self) -> str:
         """12 hexadecimal digits over the names, sizes and times of the files and how they are read."""
         digest = hashlib.sha256(f"{self.name} {self.column} {self.piece}".encode())
@@ -74,9 +79,11 @@ class Corpus:
 def validation_count(corpus: Corpus, *, val_documents: int | None = None, val_share: float = 0.05) -> int | None:
     """How many documents from the first on are validation; None where the corpus has a split of its own.
 
-    `val_documents` if given (the challenge has 50,000, D1), else `val_share` of all, which takes a pass to count them.
-    Raises `UsageError` when a number is asked of a corpus that has its own split.
+    `val_documents` if given, else 50,000 of the challenge's own documents (D1) and `val_share` of others, which takes a
+    pass to count them. Raises `UsageError` when a number is asked of a corpus that has its own split.
     """
+    if corpus.is_official and val_documents is None:
+        return OFFICIAL_VAL_DOCUMENTS
     if not corpus.has_split:
         return val_documents or max(1, round(val_share * sum(1 for _ in corpus.documents())))
     if val_documents is None:
@@ -86,6 +93,19 @@ def validation_count(corpus: Corpus, *, val_documents: int | None = None, val_sh
         evidence=f"validation files: {', '.join(s.name for s in corpus.sources if s.split == 'val')[:200]}",
         fix="leave the number out, or give one file instead of the folder",
     )
+
+
+def require_official_split(corpus: Corpus, val_documents: int | None) -> None:
+    """Raise `UsageError` for another number of validation documents than the challenge's own documents have.
+
+    One script in use took 10,000, and its models were trained on the other 40,000 (issue #2127).
+    """
+    if corpus.is_official and val_documents not in (None, OFFICIAL_VAL_DOCUMENTS):
+        raise UsageError(
+            f"the challenge validates on the first {OFFICIAL_VAL_DOCUMENTS:,} documents, not {val_documents:,}",
+            evidence=f"{corpus.sources[0].path}; the others would be trained on (issue #2127)",
+            fix="leave --val-documents out",
+        )
 
 
 def split_documents(corpus: Corpus, val_count: int | None) -> Iterator[Document]:

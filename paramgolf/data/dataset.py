@@ -166,7 +166,7 @@ def check_sidecars(place: Path, val: tuple[Path, ...], sidecars: tuple[Path, ...
 def found_tokenizer(place: Path, root: Path, manifest: Manifest | None, entry: DatasetEntry | None) -> Tokenizer:
     """The tokenizer of the dataset in `place`: the manifest's word, else the only file that fits its name."""
     told = manifest.tokenizer(entry.tokenizer_name) if manifest and entry else None
-    size = re.search(r"_sp(\d+)", place.name)
+    size, caseops = re.search(r"_sp(\d+)", place.name), "caseops" in place.name
     if (told and told.model_path is None) or (told is None and place.name.endswith(f"_{ByteTokenizer.name}")):
         return ByteTokenizer()
     wanted = (
@@ -176,6 +176,7 @@ def found_tokenizer(place: Path, root: Path, manifest: Manifest | None, entry: D
         path.name: path
         for folder in (root / "tokenizers", root / "datasets" / "tokenizers", root, place)
         for path in sorted(folder.glob(wanted))
+        if told or not size or ("caseops" in path.name) == caseops
     }
     if len(found) != 1:
         raise DataError(

@@ -22,7 +22,7 @@ from paramgolf.data.encoding import (
 from paramgolf.data.journal import Journal, write_journal
 from paramgolf.data.preparing import PrepareOptions, PrepareProgress, Preparing
 from paramgolf.data.shards import Ids, ShardWriter
-from paramgolf.data.tokenizers import Tokenizer
+from paramgolf.data.tokenizers import CaseOpsTokenizer, Tokenizer
 from paramgolf.errors import DataError
 
 
@@ -62,10 +62,13 @@ class EncodePass:
         size, first = max(self.corpus.size, 1), self.journal.shards
         work = partial(encode_documents, tokenizer=single_threaded(tokenizer), start=self.journal.place)
         writer = partial(ShardWriter, self.folder, self.corpus.name, shard_tokens=self.options.shard_tokens)
-        with writer("val") as val, writer("train", first=first) as train:
+        with writer("val") as val, writer("val_bytes") as sidecar, writer("train", first=first) as train:
             for lot in ordered_map(work, batched_documents(documents), self.options.workers or usable_cores()):
                 kept = [document for document in lot.documents if self.keep(document)]
-                val.write(joined([document.ids for document in kept if document.split == "val"]))
+                held_out = joined([document.ids for document in kept if document.split == "val"])
+                val.write(held_out)
+                if isinstance(tokenizer, CaseOpsTokenizer):
+                    sidecar.write(tokenizer.sidecar(held_out))
                 self.write_train(train, [document for document in kept if document.split == "train"])
                 seconds = time.monotonic() - began
                 if seconds > told + 0.5:

@@ -113,7 +113,7 @@ def ordered_map(function: Callable[[Given], Made], items: Iterable[Given], worke
 def single_threaded(tokenizer: Tokenizer) -> Tokenizer:
     """`tokenizer` without threads of its own, for use on many threads at once."""
     if isinstance(tokenizer, SentencePieceTokenizer):
-        return SentencePieceTokenizer(tokenizer.path, tokenizer.name, threads=1)
+        return type(tokenizer)(tokenizer.path, tokenizer.name, threads=1)
     return tokenizer
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from paramgolf.data.caseops import CASEOPS_TRANSFORM
 from paramgolf.data.corpora import Corpus, split_documents, validation_count
 from paramgolf.data.documents import Document
 from paramgolf.data.encode_pass import EncodePass
@@ -31,9 +32,16 @@ from paramgolf.data.manifest import (
     write_manifest,
 )
 from paramgolf.data.preparing import PrepareOptions, PrepareProgress, Preparing
-from paramgolf.data.shards import find_shards
+from paramgolf.data.shards import find_shards, find_sidecars
 from paramgolf.data.tokenizers import Tokenizer, load_tokenizer
-from paramgolf.data.variants import Variant, install_tokenizer, parse_variant, tokenizer_entry, training_texts
+from paramgolf.data.variants import (
+    Variant,
+    install_tokenizer,
+    parse_variant,
+    tokenizer_entry,
+    trained_model,
+    training_texts,
+)
 from paramgolf.errors import DataError
 
 
@@ -109,7 +117,7 @@ def foreign_dataset(folder: Path) -> DataError:
 
 def known_tokenizer(corpus: Corpus, variant: Variant, folder: Path, journal: Journal) -> Tokenizer | None:
     """The tokenizer that an earlier process of the same plan trained into `folder`, if it is still there."""
-    trained = folder / f"{corpus.name}_{variant.vocab}_bpe.model"
+    trained = folder / trained_model(variant, corpus.name)
     if not journal.tokenizer or variant.model is not None or not trained.exists():
         return None
     tokenizer = load_tokenizer(trained)
@@ -130,14 +138,15 @@ def chosen_documents(corpus: Corpus, val_count: int | None, limit: int | None) -
 def pass_manifest(done: EncodePass, name: str, tokenizer: TokenizerEntry) -> Manifest:
     """The manifest of a folder that holds the dataset of `done` alone. Reads every shard once for its SHA-256."""
     val, train = (find_shards(done.folder, split) for split in ("val", "train"))
+    sidecars = find_sidecars(done.folder, "val")
     counts, corpus, place = done.counts, done.corpus.name, f"datasets/{name}"
     with ThreadPoolExecutor(min(8, usable_cores())) as pool:
-        shards = tuple(pool.map(shard_entry, val + train))
+        shards = tuple(pool.map(shard_entry, val + sidecars + train))
     stats = DatasetStats(
         docs_total=counts.val + counts.train,
         docs_val=counts.val,
         docs_train=counts.train,
-        files_total=len(shards),
+        files_total=len(val) + len(train),
         files_val=len(val),
         files_train=len(train),
         tokens_total=counts.val_tokens + counts.train_tokens,
@@ -154,7 +163,9 @@ def pass_manifest(done: EncodePass, name: str, tokenizer: TokenizerEntry) -> Man
         tokenizer_kind=tokenizer.kind,
         path=place,
         train_glob=f"{place}/{corpus}_train_*.bin",
-        val_glob=f"{place}/{corpus}_val_*.bin",
+        val_glob=f"{place}/{corpus}_val_[0-9]*.bin" if sidecars else f"{place}/{corpus}_val_*.bin",
+        val_bytes_glob=f"{place}/{corpus}_val_bytes_*.bin" if sidecars else None,
+        text_transform=CASEOPS_TRANSFORM if sidecars else None,
         vocab_size=tokenizer.vocab_size,
         bos_id=tokenizer.bos_id,
         eos_id=tokenizer.eos_id,

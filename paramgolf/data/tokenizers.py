@@ -13,7 +13,8 @@ import sentencepiece
 from numpy.typing import NDArray
 
 from paramgolf.batch import BOS
-from paramgolf.data.bytecount import SPACE_PIECE, ByteTable, byte_table, pure_byte_table
+from paramgolf.data.bytecount import CASEOPS, SPACE_PIECE, ByteTable, byte_table, pure_byte_table
+from paramgolf.data.caseops import apply_caseops, sidecar_counts, undo_caseops
 from paramgolf.data.shards import Ids
 from paramgolf.errors import DataError, UsageError
 
@@ -94,7 +95,10 @@ class SentencePieceTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """See `Tokenizer.encode`. NFKC and white space are normalized by the model itself."""
-        clean = [clean_text(text) for text in texts]
+        return self.pieces([clean_text(text) for text in texts])
+
+    def pieces(self, clean: Sequence[str]) -> list[Ids]:
+        """The ids of each of texts that are cleaned."""
         # Arrays spare a Python integer per token; older versions of the library have lists only.
         kind: Any = "numpy" if hasattr(self.processor, "EncodeAsNumpy") else int
         return [
@@ -109,6 +113,27 @@ class SentencePieceTokenizer:
     def byte_table(self) -> ByteTable:
         """See `Tokenizer.byte_table`."""
         return self.table
+
+
+class CaseOpsTokenizer(SentencePieceTokenizer):
+    """A SentencePiece model with the operators of the case transform (D8): it sees and gives back transformed text."""
+
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        """See `Tokenizer.encode`."""
+        return self.pieces(apply_caseops([clean_text(text) for text in texts]))
+
+    def decode(self, ids: NDArray[np.integer]) -> str:
+        """See `Tokenizer.decode`: the original text, its case restored."""
+        return undo_caseops(super().decode(ids))
+
+    def sidecar(self, ids: Ids) -> Ids:
+        """(N,) bytes of the original text behind each of `ids`, whole documents with their BOS: a byte sidecar."""
+        return sidecar_counts(ids, self.table, self.escape)
+
+    @property
+    def escape(self) -> int:
+        """The id of ESC."""
+        return int(self.processor.piece_to_id(CASEOPS[-1]))
 
 
 class ByteTokenizer:
@@ -149,16 +174,24 @@ def load_tokenizer(spec: str | Path) -> Tokenizer:
             evidence="a tokenizer is 'byte260' or the path of a SentencePiece file that ends in .model",
             fix="paramgolf data prepare --help",
         )
-    return SentencePieceTokenizer(spec)
+    found = SentencePieceTokenizer(spec)
+    return CaseOpsTokenizer(spec) if int(found.table.is_caseop.sum()) == len(CASEOPS) else found
 
 
 def train_sentencepiece(
-    texts: Iterable[str], vocab: int, out: Path, *, byte_fallback: bool = True, max_document_bytes: int = 4192
+    texts: Iterable[str],
+    vocab: int,
+    out: Path,
+    *,
+    byte_fallback: bool = True,
+    max_document_bytes: int = 4192,
+    operators: str = "",
 ) -> Path:
     """Train a SentencePiece model of `vocab` pieces with the official settings (D2) and write it to `out`.
 
     The same texts give the same file. The library's trainer leaves out documents of more than
-    `max_document_bytes` bytes; 4192 is its own default and that of the official models. Raises
+    `max_document_bytes` bytes; 4192 is its own default and that of the official models. Each of the characters
+    `operators` becomes a piece of its own, from id 4 on: with `CASEOPS`, give transformed texts. Raises
     `DataError` when there is too little text for the vocabulary, or no space in it.
     """
     if not BYTE_SPECIALS < vocab <= 65_536:
@@ -181,6 +214,7 @@ def train_sentencepiece(
             bos_id=BOS,
             eos_id=2,
             unk_id=3,
+            user_defined_symbols=list(operators),
             max_sentence_length=max_document_bytes,
             minloglevel=3,  # the trainer's account of its progress; failures come back as exceptions
         )

@@ -1,4 +1,7 @@
-"""Variants: how the command line names a tokenizer (`byte260`, `sp1024`, `sp1024=some.model`, `some.model`)."""
+"""Variants: how the command line names a tokenizer (`byte260`, `sp1024`, `sp1024=some.model`, `some.model`).
+
+A vocabulary with the operators of the case transform (D8) is `sp8192_lossless_caps_caseops_v1_reserved`, as published.
+"""
 
 import hashlib
 import io
@@ -9,13 +12,17 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from paramgolf.data.bytecount import CASEOPS
+from paramgolf.data.caseops import CASEOPS_SUFFIX, apply_caseops
 from paramgolf.data.documents import Document, cut_pieces
 from paramgolf.data.manifest import TokenizerEntry, bigram_vocab
 from paramgolf.data.tokenizers import (
     BYTE_SPECIALS,
     ByteTokenizer,
+    CaseOpsTokenizer,
     SentencePieceTokenizer,
     Tokenizer,
+    clean_text,
     load_tokenizer,
     train_sentencepiece,
 )
@@ -32,6 +39,11 @@ class Variant(NamedTuple):
     """The model file, where one is given."""
 
     @property
+    def caseops(self) -> bool:
+        """Whether texts go through the case transform first."""
+        return self.name.endswith(CASEOPS_SUFFIX)
+
+    @property
     def digest(self) -> str:
         """What tells this variant from another of the same name."""
         content = self.model.read_bytes() if self.model else b""
@@ -41,35 +53,50 @@ class Variant(NamedTuple):
 def parse_variant(text: str) -> Variant:
     """The variant that `text` names: byte260, spNNNN, spNNNN=PATH, NNNN=PATH or the path of a .model.
 
-    Raises `UsageError` for anything else, `DataError` for a model that cannot be used or has another vocabulary.
+    spNNNN may end in `CASEOPS_SUFFIX`; a model with operators is such a variant whatever it is called. Raises
+    `UsageError` for anything else, `DataError` for a model that cannot be used or has another vocabulary.
     """
     if text == ByteTokenizer.name:
         return Variant(text, ByteTokenizer.vocab)
-    match = re.fullmatch(r"(?:(sp)?(\d+)=)?(.*\.model)", text)
+    match = re.fullmatch(rf"(?:(?:sp)?(\d+)({CASEOPS_SUFFIX})?=)?(.*\.model)", text)
     if match:
-        model = Path(match[3])
-        vocab = load_tokenizer(model).vocab
-        if match[2] and int(match[2]) != vocab:
-            raise DataError(
-                f"{model.name} does not have the vocabulary that was asked for",
-                evidence=f"{model}: {vocab:,} pieces, asked for {int(match[2]):,}",
-                fix=f"sp{vocab}={model}",
-            )
-        return Variant(f"sp{vocab}", vocab, model)
-    match = re.fullmatch(r"sp(\d+)", text)
+        return model_variant(Path(match[3]), int(match[1] or 0), caseops=bool(match[2]))
+    match = re.fullmatch(rf"sp(\d+)({CASEOPS_SUFFIX})?", text)
     if not match or not BYTE_SPECIALS < int(match[1]) <= 65_536:
         raise UsageError(
             f"{text!r} is not a tokenizer variant",
-            evidence="a variant is byte260, sp and a vocabulary of at most 65536 such as sp1024, or a .model file",
+            evidence="a variant is byte260, sp and a vocabulary of at most 65536 such as sp1024, or a .model file;"
+            f" sp8192{CASEOPS_SUFFIX} has the case transform",
             fix="paramgolf data prepare --help",
         )
     return Variant(text, int(match[1]))
 
 
+def model_variant(model: Path, vocab: int, *, caseops: bool) -> Variant:
+    """The variant of the model in a file. Raises `DataError` unless it has `vocab` pieces (0: any) and operators."""
+    found = load_tokenizer(model)
+    operators = isinstance(found, CaseOpsTokenizer)
+    name = f"sp{found.vocab}{CASEOPS_SUFFIX if operators else ''}"
+    if vocab not in (0, found.vocab) or caseops > operators:
+        has = "with" if operators else "without"
+        raise DataError(
+            f"{model.name} does not have the vocabulary that was asked for",
+            evidence=f"{model}: {found.vocab:,} pieces, {has} operators of the case transform;"
+            f" asked for {vocab:,}{' with them' if caseops else ''}",
+            fix=f"{name}={model}",
+        )
+    return Variant(name, found.vocab, model)
+
+
+def trained_model(variant: Variant, corpus: str) -> str:
+    """The file name of a vocabulary trained on `corpus`."""
+    return f"{corpus}_{variant.vocab}_bpe{CASEOPS_SUFFIX if variant.caseops else ''}.model"
+
+
 def install_tokenizer(
     variant: Variant, texts: Iterator[str], folder: Path, *, corpus: str, official: bool = False
 ) -> Tokenizer:
-    """The tokenizer of `variant` as a file in `folder`: copied there, or trained on `texts` as `<corpus>_<vocab>_bpe`.
+    """The tokenizer of `variant` as a file in `folder`: copied there, or trained on `texts` (see `trained_model`).
 
     The trainer leaves long documents out. `official` lets it (D2); otherwise they reach it in pieces.
     """
@@ -77,8 +104,11 @@ def install_tokenizer(
         return ByteTokenizer()
     folder.mkdir(parents=True, exist_ok=True)
     if variant.model is None:
-        out = folder / f"{corpus}_{variant.vocab}_bpe.model"
-        train_sentencepiece(texts if official else short_pieces(texts), variant.vocab, out)
+        out = folder / trained_model(variant, corpus)
+        seen = texts if official else short_pieces(texts)
+        if variant.caseops:
+            seen = (transformed for text in seen for transformed in apply_caseops([clean_text(text)]))
+        train_sentencepiece(seen, variant.vocab, out, operators=CASEOPS if variant.caseops else "")
         return load_tokenizer(out)
     given = load_tokenizer(variant.model)
     out = folder / variant.model.name

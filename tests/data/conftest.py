@@ -6,10 +6,11 @@ from pydoc_data.topics import topics
 
 import numpy as np
 import pytest
-import sentencepiece
 
+from paramgolf.data.bytecount import CASEOPS
+from paramgolf.data.caseops import apply_caseops
 from paramgolf.data.shards import ShardWriter
-from paramgolf.data.tokenizers import SentencePieceTokenizer, Tokenizer, train_sentencepiece
+from paramgolf.data.tokenizers import CaseOpsTokenizer, SentencePieceTokenizer, Tokenizer, train_sentencepiece
 
 WriteSplit = Callable[..., tuple[Path, ...]]
 
@@ -48,21 +49,7 @@ def write_split() -> WriteSplit:
 
 
 @pytest.fixture(scope="session")
-def caseops_tokenizer(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> SentencePieceTokenizer:
+def caseops_tokenizer(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> CaseOpsTokenizer:
     """A model whose ids 4 to 7 are the operators of the case transform, as in the official CaseOps vocabulary."""
     path = tmp_path_factory.mktemp("caseops") / "caseops.model"
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=(text.lower() for text in texts),
-        model_prefix=str(path.with_suffix("")),
-        model_type="bpe",
-        vocab_size=512,
-        byte_fallback=True,
-        add_dummy_prefix=False,
-        user_defined_symbols=list("\ue001\ue002\ue003\ue004"),
-        pad_id=0,
-        bos_id=1,
-        eos_id=2,
-        unk_id=3,
-        minloglevel=3,
-    )
-    return SentencePieceTokenizer(path, threads=1)
+    return CaseOpsTokenizer(train_sentencepiece(apply_caseops(texts), 512, path, operators=CASEOPS), threads=1)

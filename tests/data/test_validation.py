@@ -1,5 +1,4 @@
 import dataclasses
-import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 from paramgolf.batch import BOS
 from paramgolf.data.bytecount import ByteTable
 from paramgolf.data.shards import ShardWriter, find_shards, open_shard, sidecar_of
-from paramgolf.data.tokenizers import ByteTokenizer, SentencePieceTokenizer
+from paramgolf.data.tokenizers import ByteTokenizer, CaseOpsTokenizer, SentencePieceTokenizer
 from paramgolf.data.validation import validation_stream
 from paramgolf.errors import DataError, UsageError
 
@@ -109,19 +108,12 @@ def test_ids_outside_the_vocabulary_and_no_shards_are_refused(tmp_path: Path) ->
 
 
 @pytest.fixture
-def caseops_files(tmp_path: Path, caseops_tokenizer: SentencePieceTokenizer, texts: list[str]) -> tuple[Path, Path]:
-    """Tokens and sidecar of transformed texts: TITLE before each capital, original bytes for each token."""
-    tokens, counts = [], []
-    table = caseops_tokenizer.byte_table()
-    for text in texts[:30]:
-        (ids,) = caseops_tokenizer.encode([re.sub("[A-Z]", lambda match: "\ue001" + match[0].lower(), text)])
-        framed = np.concatenate(([BOS], ids))
-        true = np.concatenate(([0], table.count(framed[:-1], framed[1:]))) * ~table.is_caseop[framed]
-        tokens.append(framed)
-        counts.append(true)
+def caseops_files(tmp_path: Path, caseops_tokenizer: CaseOpsTokenizer, texts: list[str]) -> tuple[Path, Path]:
+    """Tokens and sidecar of 30 texts."""
+    ids = np.concatenate([np.concatenate(([BOS], ids)) for ids in caseops_tokenizer.encode(texts[:30])])
     return (
-        write_ids(tmp_path, "x_val_000000.bin", np.concatenate(tokens)),
-        write_ids(tmp_path, "x_val_bytes_000000.bin", np.concatenate(counts)),
+        write_ids(tmp_path, "x_val_000000.bin", ids),
+        write_ids(tmp_path, "x_val_bytes_000000.bin", caseops_tokenizer.sidecar(ids)),
     )
 
 
