@@ -6,6 +6,14 @@ from collections.abc import Callable
 from cyclopts import App
 
 from paramgolf import __version__
+from paramgolf.cli.analyze import (
+    bytes_command,
+    clip_command,
+    codecs_command,
+    pareto_command,
+    residuals_command,
+    sensitivity_command,
+)
 from paramgolf.cli.catalogue import diff_command, presets_command, techniques_command
 from paramgolf.cli.data_commands import check_command, fetch_command, prepare_command, retokenize_command
 from paramgolf.cli.health import doctor_command, estimate_command
@@ -45,6 +53,25 @@ EXAMPLES = {
     "runs": ("paramgolf runs list", "paramgolf runs show runs/FOLDER"),
     "runs list": ("paramgolf runs list", "paramgolf runs list --runs elsewhere/runs --json"),
     "runs show": ("paramgolf runs show runs/FOLDER", "paramgolf runs show runs/FOLDER --json"),
+    "analyze": ("paramgolf analyze bytes runs/FOLDER", "paramgolf analyze pareto runs/FOLDER"),
+    "analyze bytes": ("paramgolf analyze bytes runs/FOLDER", "paramgolf analyze bytes runs/FOLDER --by tensor --json"),
+    "analyze sensitivity": (
+        "paramgolf analyze sensitivity runs/FOLDER --by role",
+        "paramgolf analyze sensitivity pr1855 --weights FILE.safetensors --data data --tokens 100000",
+    ),
+    "analyze residuals": (
+        "paramgolf analyze residuals runs/FOLDER",
+        "paramgolf analyze residuals runs/FOLDER --budget 900000 --role mlp --bits 3",
+    ),
+    "analyze clip": (
+        "paramgolf analyze clip runs/FOLDER",
+        "paramgolf analyze clip runs/FOLDER --vary quant.mlp.quantile=0.99,0.999,1",
+    ),
+    "analyze codecs": ("paramgolf analyze codecs runs/FOLDER", "paramgolf analyze codecs runs/FOLDER --json"),
+    "analyze pareto": (
+        "paramgolf analyze pareto runs/FOLDER --coder brotli --coder lzma",
+        "paramgolf analyze pareto runs/FOLDER --vary quant.mlp.floor=0.004,0.008,0.016 --out charts",
+    ),
 }
 """Two examples a command; its help begins with them, and a test parses them."""
 
@@ -95,6 +122,18 @@ def application() -> App:
     on_runs: tuple[tuple[str, Callable[..., int]], ...] = (("list", list_command), ("show", show_command))
     for name, command in on_runs:
         runs.command(command, name=name, help_prologue=examples(f"runs {name}"))
+    analyze = App(name="analyze", help="Measure exports of one trained checkpoint.", help_prologue=examples("analyze"))
+    on_checkpoint: tuple[tuple[str, Callable[..., int]], ...] = (
+        ("bytes", bytes_command),
+        ("sensitivity", sensitivity_command),
+        ("residuals", residuals_command),
+        ("clip", clip_command),
+        ("codecs", codecs_command),
+        ("pareto", pareto_command),
+    )
+    for name, command in on_checkpoint:
+        analyze.command(command, name=name, help_prologue=examples(f"analyze {name}"))
     app.command(data)
     app.command(runs)
+    app.command(analyze)
     return app

@@ -1,0 +1,183 @@
+"""The workbench: exports of one trained model, each measured by the exact round trip through its artifact's bytes."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from paramgolf.artifact.container import Expected, expected_of, pack, unpack
+from paramgolf.artifact.slots import Coder
+from paramgolf.config import source
+from paramgolf.errors import GolfError
+from paramgolf.lab.analysis.points import POINTS_FILE, Point, PointBook, point_key
+from paramgolf.lab.analysis.subject import Subject
+from paramgolf.parts import declared
+from paramgolf.quant.plain_values import PlainValues
+from paramgolf.quant.plan import QuantConfig, planned, quantize, restore
+from paramgolf.quant.slots import Quantizer
+from paramgolf.stored import Stored
+
+EXACT = PlainValues(bits=32)
+"""Keeps a weight as it is."""
+
+
+class Step(NamedTuple):
+    """How far a survey is."""
+
+    done: int
+    total: int
+    label: str
+    """Of the point measured last, or being measured."""
+    seconds_left: float | None
+
+
+Told = Callable[[Step], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One export to measure."""
+
+    label: str
+    identity: str
+    """Spells everything that determines the outcome beside the subject: configs as `config.source` writes them."""
+    build: Callable[[], Mapping[str, Stored]]
+    """Makes the stored weights; what is left out weighs nothing and stays as it was trained."""
+    coder: Coder | None
+    scored: bool = True
+    """Whether the decoded weights are scored, or only weighed."""
+
+
+class Measured(NamedTuple):
+    """What came of a round trip."""
+
+    bytes: int
+    bpb: float | None
+    encode_seconds: float
+    decode_seconds: float
+
+
+@dataclass(kw_only=True)
+class Workbench:
+    """Measures trials on one subject; a point that is in the book is not measured again."""
+
+    subject: Subject
+    told: Told = lambda step: None
+    fresh: bool = False
+    """Measure even what is in the book."""
+    book: PointBook = field(init=False)
+    expected: dict[str, Expected] = field(init=False)
+    hessians: dict[str, Tensor] = field(init=False, default_factory=dict)
+    kept: dict[str, dict[str, Stored]] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.book = PointBook(self.subject.folder / POINTS_FILE)
+        self.expected = expected_of(self.subject.model)
+
+    def exact_bpb(self) -> float:
+        """Score of the trained weights, nothing rounded."""
+        key = point_key(self.subject.fingerprint, "trained weights")
+        known = None if self.fresh else self.book.get(key)
+        if known is None or known.bpb is None:
+            began = time.perf_counter()
+            bpb = self.score()
+            known = Point("trained weights", "exact", 4 * self.subject.params, bpb, 0.0, 0.0, 0.0)
+            self.book.add(key, known)
+            self.told(Step(0, 0, f"trained weights: {bpb:.4f} bpb in {time.perf_counter() - began:.0f} s", None))
+        assert known.bpb is not None
+        return known.bpb
+
+    def score(self, stored: Mapping[str, Stored] | None = None) -> float:
+        """Bits per byte of the model with `stored` weights, or with the trained ones."""
+        model = self.subject.load_trained()
+        if stored is not None:
+            restore(
+                model, {name: stored.get(name) or EXACT(self.subject.weights[name], None) for name in self.expected}
+            )
+        validation = self.subject.validation
+        return validation.score(model, validation.plain).tally.bits_per_byte
+
+    def export(self, quant: QuantConfig) -> dict[str, Stored]:
+        """The stored weights that `quant` makes of the trained model; made once."""
+        spelled = source(quant)
+        if spelled not in self.kept:
+            model = self.subject.load_trained()
+            self.kept = {spelled: quantize(model, quant, self.hessians_for(quant))}
+        return self.kept[spelled]
+
+    def one(self, name: str, quantizer: Quantizer) -> Stored:
+        """What `quantizer` makes of the parameter called `name`."""
+        if quantizer.needs_hessian and name not in self.hessians:
+            raise GolfError(
+                f"{type(quantizer).__name__} needs the Hessian of {name}, which calibration did not collect"
+            )
+        return quantizer(self.subject.weights[name], self.hessians.get(name))
+
+    def hessians_for(self, quant: QuantConfig) -> dict[str, Tensor]:
+        """Hessians of all parameters that `quant` needs them for."""
+        return self.hessians
+
+    def run(self, survey: str, trials: Sequence[Trial]) -> list[Point]:
+        """The point of every trial, in order. Progress is told before and after each measurement."""
+        exact = self.exact_bpb() if any(trial.scored for trial in trials) else None
+        points: list[Point] = []
+        keys = [point_key(self.subject.fingerprint, f"{trial.identity} {trial.coder}") for trial in trials]
+        missing = sum(self.fresh or self.book.get(key) is None for key in keys)
+        began, done = time.perf_counter(), 0
+        for key, trial in zip(keys, trials, strict=True):
+            known = None if self.fresh else self.book.get(key)
+            if known is None:
+                left = (time.perf_counter() - began) / done * (missing - done) if done else None
+                self.told(Step(len(points), len(trials), trial.label, left))
+                found = self.round_trip(trial)
+                lost = None if found.bpb is None or exact is None else found.bpb - exact
+                known = Point(
+                    trial.label, survey, found.bytes, found.bpb, lost, found.encode_seconds, found.decode_seconds
+                )
+                self.book.add(key, known)
+                done += 1
+            points.append(known._replace(label=trial.label, survey=survey))
+        self.told(Step(len(trials), len(trials), f"{len(trials)} points, {done} measured now", None))
+        return points
+
+    def round_trip(self, trial: Trial) -> Measured:
+        """Build, pack, unpack, restore and score one trial.
+
+        Raises `GolfError` when the bytes decode to other weights than were packed.
+        """
+        stored = trial.build()
+        began = time.perf_counter()
+        kept = {name: stored.get(name) or Stored(shape, ()) for name, (shape, _) in self.expected.items()}
+        artifact = pack(kept, self.expected, coder=trial.coder, digest=self.subject.run.digest)
+        encoded = time.perf_counter()
+        coders = () if trial.coder is None else (trial.coder,)
+        decoded = unpack(artifact, self.expected, digest=self.subject.run.digest, coders=coders)
+        ended = time.perf_counter()
+        require_same(kept, decoded)
+        bpb = self.score({name: decoded[name] for name in stored}) if trial.scored else None
+        return Measured(len(artifact), bpb, encoded - began, ended - encoded)
+
+    def parameters(self, quant: QuantConfig) -> Iterable[tuple[str, Quantizer]]:
+        """Every parameter with its quantizer under `quant`."""
+        return ((item.declared.name, item.quantizer) for item in planned(self.subject.model, quant))
+
+    def roles(self) -> dict[str, str]:
+        """The role of every parameter."""
+        return {name: role.value for name, _, role in declared(self.subject.model)}
+
+
+def require_same(stored: Mapping[str, Stored], decoded: Mapping[str, Stored]) -> None:
+    """Raise `GolfError` unless both hold the same weights, bit for bit."""
+    for name, weight in stored.items():
+        if not torch.equal(weight.dense(), decoded[name].dense()):
+            raise GolfError(
+                f"the artifact decodes to another {name} than was exported", fix="report this: a coder is not exact"
+            )
+
+
+def exported(bench: Workbench, label: str, quant: QuantConfig, coder: Coder | None, *, scored: bool = True) -> Trial:
+    """The trial of a whole export under `quant` and `coder`."""
+    return Trial(label=label, identity=source(quant), build=lambda: bench.export(quant), coder=coder, scored=scored)
