@@ -88,7 +88,7 @@ def chosen_folder(folder: Path, variant: str | None) -> Path:
     if not found:
         contents = ", ".join(sorted(inner.name for inner in folder.iterdir())[:8])
         raise missing_data(folder, f"no shards in it; it holds: {contents or 'nothing'}")
-    fitting = [name for name in found if variant is None or name == variant or name.partition("_")[2] == variant]
+    fitting = [name for name in found if variant is None or name == variant or name.endswith(f"_{variant}")]
     if len(fitting) == 1:
         return found[fitting[0]]
     if fitting:
