@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from paramgolf.artifact.container import Expected, expected_of, pack, unpack
+from paramgolf.artifact.arrangement import Expected
+from paramgolf.artifact.container import expected_of, pack, unpack
 from paramgolf.artifact.slots import Coder
 from paramgolf.config import source
 from paramgolf.errors import GolfError
