@@ -1,6 +1,6 @@
 """Role -> quantizer: turn a trained model into stored weights and put stored weights back into a model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from paramgolf.errors import ArtifactError, GolfError
 from paramgolf.parts import Declared, Role, declared
 from paramgolf.quant.plain_values import PlainValues
-from paramgolf.quant.slots import Quantizer
+from paramgolf.quant.slots import Allocator, ArtifactSize, Calibration, QuantItem, Quantizer, Refinement
+from paramgolf.quant.training_batches import TrainingBatches
 from paramgolf.stored import Stored
 
 
@@ -30,6 +31,12 @@ class QuantConfig:
     """Small matrices that drive gates."""
     scale: Quantizer = PlainValues(bits=32)
     """Vectors and scalars."""
+    calibration: Calibration = TrainingBatches()
+    """The text that Hessians are collected on, where a quantizer needs them."""
+    allocate: Allocator | None = None
+    """Decides over the whole model how its weights are kept; none: every quantizer for itself."""
+    refine: tuple[Refinement, ...] = ()
+    """Rework, one after another, what has been kept of the whole model."""
 
     def quantizer(self, role: Role) -> Quantizer:
         """The quantizer of parameters of `role`."""
@@ -64,25 +71,59 @@ def planned(model: nn.Module, config: QuantConfig) -> Iterator[Planned]:
 NO_HESSIANS: Mapping[str, Tensor] = {}
 
 
+def unmeasured(stored: Mapping[str, Stored]) -> int:
+    """The size where nobody can measure one. Raises `GolfError`."""
+    raise GolfError(
+        "a technique of quant.allocate or quant.refine asks for the bytes of the artifact, which nothing here measures",
+        fix="export a run, or pass `size` to quantize",
+    )
+
+
 @torch.no_grad()
-def quantize(model: nn.Module, config: QuantConfig, hessians: Mapping[str, Tensor] = NO_HESSIANS) -> dict[str, Stored]:
+def quantize(
+    model: nn.Module,
+    config: QuantConfig,
+    hessians: Mapping[str, Tensor] = NO_HESSIANS,
+    *,
+    budget_bytes: int | None = None,
+    size: ArtifactSize = unmeasured,
+) -> dict[str, Stored]:
     """What is kept of each parameter of `model`, by name, in order of declaration.
 
-    Raises `GolfError` naming the parameter when it holds NaN or infinity, lacks a Hessian that its quantizer needs,
-    or is too large for the numbers it would be stored in.
+    `budget_bytes` and `size` are for techniques that decide over the whole model. Raises `GolfError` naming the
+    parameter when it holds NaN or infinity, lacks a Hessian that its quantizer needs, or is too large for the numbers
+    it would be stored in.
     """
-    stored = {}
+    items = items_of(model, config, hessians)
+    if config.allocate is None:
+        stored = {item.name: item.alone() for item in items}
+    else:
+        stored = config.allocate(items, budget_bytes, size)
+    for refinement in config.refine:
+        stored = refinement(items, stored, budget_bytes, size)
+    refuse_overflow(items, stored)
+    return stored
+
+
+def items_of(model: nn.Module, config: QuantConfig, hessians: Mapping[str, Tensor]) -> list[QuantItem]:
+    """Every parameter of `model` as a quantizer gets it. Raises `GolfError` for one that it cannot take."""
+    items = []
     for (name, parameter, role), quantizer in planned(model, config):
         hessian = hessians.get(name)
         refuse_unfit(name, parameter, hessian, quantizer)
-        stored[name] = quantizer(parameter.detach().float(), hessian)
+        items.append(QuantItem(name, role, parameter.detach().float(), hessian, quantizer))
+    return items
+
+
+def refuse_overflow(items: Sequence[QuantItem], stored: Mapping[str, Stored]) -> None:
+    """Raise `GolfError` naming the first of `items` whose stored form is not finite."""
+    for name, role, weight, _, quantizer in items:
         if not stored[name].dense().isfinite().all():
             raise GolfError(
                 f"parameter {name} does not fit the numbers that {type(quantizer).__name__} stores it in",
-                evidence=f"largest magnitude {parameter.abs().max():.6g}; fp16 ends at 65504",
+                evidence=f"largest magnitude {weight.abs().max():.6g}; fp16 ends at 65504",
                 fix=f"keep {role.value} parameters as fp32: plain_values with bits=32",
             )
-    return stored
 
 
 def refuse_unfit(name: str, parameter: Tensor, hessian: Tensor | None, quantizer: Quantizer) -> None:
