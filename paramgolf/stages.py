@@ -1,15 +1,19 @@
 """The stages of a run: train, export, score. Each leaves its outcome in the run's folder and can be taken up again."""
 
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from paramgolf.artifact.code import code_bytes, config_modules
 from paramgolf.artifact.container import expected_of, pack, unpack
 from paramgolf.artifact.ledger import artifact_ledger, check_budget
+from paramgolf.batch import Batch
 from paramgolf.data.dataset import Dataset
+from paramgolf.data.slots import Loader
 from paramgolf.errors import UsageError
 from paramgolf.events import Events
 from paramgolf.folder import RunFolder
@@ -17,13 +21,16 @@ from paramgolf.model.attention import choose
 from paramgolf.model.gpt import GPT, parameter_count
 from paramgolf.optim.groups import Optimizer
 from paramgolf.provenance import device_name, git_commit, peak_memory_mib
+from paramgolf.quant.calibrate import collect_hessians, wanted_hessians
 from paramgolf.quant.plan import quantize, restore
+from paramgolf.registry import name_of
 from paramgolf.result import Result, WithinBudget
 from paramgolf.run import Run
+from paramgolf.stored import Stored
 from paramgolf.train.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from paramgolf.train.clock import Clock
 from paramgolf.train.distributed import Place
-from paramgolf.train.loop import Hooks, Outcome, Trainer, train
+from paramgolf.train.loop import Hooks, Outcome, Trainer, require_known_ids, train
 from paramgolf.train.precision import set_arithmetic
 from paramgolf.train.signals import stop_requested
 from paramgolf.validation import Validation
@@ -89,21 +96,26 @@ def fresh_model(run: Run, place: Place) -> GPT:
     return model
 
 
+def training_loader(session: Session) -> Loader:
+    """The training text of this rank, from its beginning."""
+    run, place = session.run, session.place
+    return run.data.loader.build(
+        session.dataset.train,
+        tokens=run.train.batch_tokens // run.train.accumulation(place.world),
+        seq_len=run.train.seq_len,
+        rank=place.rank,
+        world=place.world,
+        seed=run.seed,
+    )
+
+
 def train_stage(session: Session, validation: Validation) -> Trained:
     """Train, or go on from the folder's checkpoint; a finished training is only loaded."""
     run, place, folder = session.run, session.place, session.folder
     model = fresh_model(run, place)
     on_gpu = place.device.type == "cuda"
     optimizer = Optimizer(model, run.optim, compiled=on_gpu and run.train.compile, ranks=place)
-    micro = run.train.batch_tokens // run.train.accumulation(place.world)
-    loader = run.data.loader.build(
-        session.dataset.train,
-        tokens=micro,
-        seq_len=run.train.seq_len,
-        rank=place.rank,
-        world=place.world,
-        seed=run.seed,
-    )
+    loader = training_loader(session)
     clock = Clock(run.train, run.contest.train_seconds)
     trainer = Trainer(run.train, model, optimizer, loader, clock, place)
     begin(session, model, trainer.accumulation, validation)
@@ -185,42 +197,102 @@ def attention_backend(run: Run, place: Place) -> str:
     return choose(run.model.backend, place.device.type, packed=run.data.loader.packed, windowed=windowed)
 
 
-def export_stage(session: Session, trained: Trained, validation: Validation) -> Exported:
-    """Score the (averaged) weights, quantize them and write the artifact."""
-    run, folder = session.run, session.folder
+class Calibrated(NamedTuple):
+    """What the model's inputs look like, as far as its quantizers ask."""
+
+    hessians: dict[str, Tensor]
+    seconds: float
+    """That it took, which count as training (rules R4)."""
+
+
+def calibrate(session: Session, model: GPT) -> Calibrated:
+    """The Hessians that the run's quantizers need, summed over ranks."""
+    run, place = session.run, session.place
+    if not wanted_hessians(model, run.quant):
+        return Calibrated({}, 0.0)
+    began = time.perf_counter()
+    batches = run.quant.calibration.batches(model, calibration_text(session))
+    hessians = collect_hessians(model, batches, run.quant)
+    hessians = {name: place.sum_on_host(hessian) for name, hessian in hessians.items()}
+    seconds = time.perf_counter() - began
+    session.events.emit("calibrated", hessians=len(hessians), seconds=seconds)
+    return Calibrated(hessians, seconds)
+
+
+def calibration_text(session: Session) -> Iterator[Batch]:
+    """Batches of the run's training text on its device, from the beginning and without end."""
+    loader = training_loader(session)
+    while True:
+        batch = loader.next()
+        require_known_ids(batch, session.run.model.vocab)
+        yield batch.to(session.place.device)
+
+
+def export_stage(
+    session: Session, trained: Trained, validation: Validation, *, budget_bytes: int | None = None
+) -> Exported:
+    """Score the (averaged) weights, quantize them and write the artifact.
+
+    `budget_bytes` is what techniques that decide over the whole model keep the artifact to; None: what the contest
+    leaves beside the code.
+    """
+    run, folder, place = session.run, session.folder, session.place
     model, outcome = trained.model, trained.outcome
     with trained.optimizer.averaged():
         raw = validation.score(model, validation.plain).tally
         told = {"step": outcome.steps, "steps": run.train.steps, "train_seconds": outcome.seconds}
         session.events.emit("validation", val_loss=raw.nats_per_token, val_bpb=raw.bits_per_byte, **told)
-        began = time.perf_counter()
-        stored = quantize(model, run.quant)
-    artifact = pack(stored, expected_of(model), coder=run.artifact.coder, digest=run.digest)
-    exported = Exported(
-        params=parameter_count(model),
-        steps=outcome.steps,
-        train_seconds=outcome.seconds,
-        step_ms_median=outcome.step_ms,
-        peak_memory_mib=peak_memory_mib(session.place.device)[0],
-        val_bpb_raw=raw.bits_per_byte,
-        export_seconds=time.perf_counter() - began,
-        artifact_bytes=len(artifact),
-        code_bytes=code_bytes("paramgolf.stages", also=config_modules(run)),
+        hessians, calibration_seconds = calibrate(session, model)
+        if place.first:
+            began = time.perf_counter()
+            code = code_bytes("paramgolf.stages", also=config_modules(run))
+            budget = run.contest.artifact_bytes - code if budget_bytes is None else budget_bytes
+            artifact = encoded(run, model, hessians, budget)
+            exported = Exported(
+                params=parameter_count(model),
+                steps=outcome.steps,
+                train_seconds=outcome.seconds + calibration_seconds,
+                step_ms_median=outcome.step_ms,
+                peak_memory_mib=peak_memory_mib(place.device)[0],
+                val_bpb_raw=raw.bits_per_byte,
+                export_seconds=time.perf_counter() - began,
+                artifact_bytes=len(artifact),
+                code_bytes=code,
+            )
+            folder.write_bytes(folder.artifact, artifact)
+            folder.write_json(folder.export, exported._asdict())
+            tell_export(session, exported)
+    place.barrier()
+    return Exported(**folder.read_json(folder.export))
+
+
+def encoded(run: Run, model: GPT, hessians: Mapping[str, Tensor], budget_bytes: int) -> bytes:
+    """The artifact of `model` under the run's quantizers and coder."""
+    expected = expected_of(model)
+
+    def packed(stored: Mapping[str, Stored]) -> bytes:
+        return pack(stored, expected, coder=run.artifact.coder, digest=run.digest)
+
+    stored = quantize(model, run.quant, hessians, budget_bytes=budget_bytes, size=lambda stored: len(packed(stored)))
+    return packed(stored)
+
+
+def tell_export(session: Session, exported: Exported) -> None:
+    """Tell what has been written."""
+    session.events.emit(
+        "exported",
+        format=form(session.run),
+        export_seconds=exported.export_seconds,
+        artifact_bytes=exported.artifact_bytes,
+        code_bytes=exported.code_bytes,
+        raw_bytes=4 * exported.params,
     )
-    if session.place.first:
-        folder.write_bytes(folder.artifact, artifact)
-        folder.write_json(folder.export, exported._asdict())
-    raw_bytes = 4 * exported.params
-    sizes = {"artifact_bytes": exported.artifact_bytes, "code_bytes": exported.code_bytes, "raw_bytes": raw_bytes}
-    session.events.emit("exported", format=form(run), export_seconds=exported.export_seconds, **sizes)
-    session.place.barrier()
-    return exported
 
 
 def form(run: Run) -> str:
     """How the challenge's log would call this export, as `int8+zlib`."""
-    matrix, coder = type(run.quant.mlp).__name__.lower(), type(run.artifact.coder).__name__.lower()
-    return f"{matrix.removesuffix('rows')}+{coder.removesuffix('coder')}"
+    matrix, coder = str(name_of(run.quant.mlp)), type(run.artifact.coder).__name__.lower()
+    return f"{matrix.removesuffix('_rows')}+{coder.removesuffix('coder')}"
 
 
 def score_stage(session: Session, validation: Validation) -> Result:

@@ -9,4 +9,5 @@ from paramgolf.techniques.quant.int8_rows import Int8Rows as Int8Rows
 from paramgolf.techniques.quant.quantile_search import QuantileSearch as QuantileSearch
 from paramgolf.techniques.quant.row_grid import RowGridCodes as RowGridCodes
 from paramgolf.techniques.quant.sd_clip import SDClip as SDClip
+from paramgolf.techniques.quant.self_generated import SelfGenerated as SelfGenerated
 from paramgolf.techniques.quant.ternary import Ternary as Ternary

@@ -1,0 +1,132 @@
+"""Calibration: what inputs every weight is multiplied with, as Hessians Σ x xᵀ (catalogue Q5).
+
+The model's own forward pass runs; every projection carries for that time a `delta` that adds nothing and sees all
+that the projection sees, once a pass where depth recurs.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from paramgolf.batch import Batch
+from paramgolf.errors import GolfError
+from paramgolf.parts import Linear, Role, declared
+from paramgolf.quant.plan import QuantConfig, planned
+from paramgolf.quant.slots import CalibratedModel
+
+LOOKED_UP = frozenset({Role.EMBED, Role.HEAD, Role.TABLE})
+"""Roles of tables whose rows are read by number, unless they are the head."""
+
+
+def wanted_hessians(model: nn.Module, config: QuantConfig) -> set[str]:
+    """Names of the parameters that `config` needs a Hessian of.
+
+    A technique that decides over the whole model gets those of every projection and of the head.
+    """
+    wanted = {item.declared.name for item in planned(model, config) if item.quantizer.needs_hessian}
+    deciders = [technique for technique in (config.allocate, *config.refine) if technique is not None]
+    if any(technique.needs_hessian for technique in deciders):
+        wanted |= set(projections(model)) | {head_name(model)}
+    return wanted
+
+
+def projections(model: nn.Module) -> dict[str, Linear]:
+    """The projections of `model` that have a weight of their own, by its name."""
+    named = [(prefix, module) for prefix, module in model.named_modules() if isinstance(module, Linear)]
+    return {f"{prefix}.weight".lstrip("."): module for prefix, module in named if "weight" in module.specs}
+
+
+def head_name(model: nn.Module) -> str:
+    """The name of the matrix that makes the logits."""
+    weight = cast(CalibratedModel, model).embedding.head_weight()
+    return next(name for name, parameter, _ in declared(model) if parameter is weight)
+
+
+@torch.no_grad()
+def collect_hessians(model: nn.Module, batches: Iterable[Batch], config: QuantConfig) -> dict[str, Tensor]:
+    """(columns, columns) fp32 Σ x xᵀ by parameter name, on the CPU, for all that `wanted_hessians` names.
+
+    The sum runs over every token of `batches`, which are on the model's device. A table whose rows are only looked up
+    has the identity, as a projection that no token reached: nothing tells its columns apart. Raises `GolfError` naming
+    a parameter whose inputs are not finite.
+    """
+    wanted = wanted_hessians(model, config)
+    view = cast(CalibratedModel, model)
+    grams = Grams()
+    watched = {name: linear for name, linear in projections(model).items() if name in wanted}
+    head, tokens = InputWatch(grams, None), 0
+    with inputs_watched(grams, watched) as watches:
+        for batch in batches:
+            last = view.hidden(batch)
+            if head_name(model) in wanted:
+                head(view.embedding.before_head(last))
+            tokens += batch.ids.numel()
+    totals = {name: watch.total for name, watch in watches.items()} | {head_name(model): head.total}
+    hessians = {}
+    for name, parameter, role in declared(model):
+        total = totals.get(name)
+        if total is not None and name in wanted:
+            hessians[name] = finite_total(name, total.cpu())
+        elif name in wanted and (name in watched or role in LOOKED_UP):
+            hessians[name] = max(tokens, 1) * torch.eye(parameter.shape[-1])
+    return hessians
+
+
+class Grams:
+    """xᵀ x of inputs; projections that read one tensor have it computed once."""
+
+    def __init__(self) -> None:
+        self.last: Tensor | None = None
+        self.gram: Tensor | None = None
+
+    def of(self, x: Tensor) -> Tensor:
+        """(..., columns) -> (columns, columns) fp32."""
+        if self.gram is None or x is not self.last:
+            # Products of bf16 numbers are exact in TF32, which a GPU may use here; sums are fp32.
+            flat = x.detach().reshape(-1, x.shape[-1]).float()
+            self.last, self.gram = x, flat.mT @ flat
+        return self.gram
+
+
+class InputWatch(nn.Module):
+    """A `delta` that adds nothing and sums what it sees."""
+
+    def __init__(self, grams: Grams, before: nn.Module | None) -> None:
+        super().__init__()
+        self.grams = grams
+        self.before = before
+        self.total: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> zero, or what the adapter before it adds."""
+        gram = self.grams.of(x)
+        self.total = gram.clone() if self.total is None else self.total.add_(gram)
+        return x.new_zeros(()) if self.before is None else self.before(x)
+
+
+@contextmanager
+def inputs_watched(grams: Grams, linears: Mapping[str, Linear]) -> Iterator[dict[str, InputWatch]]:
+    """Watches on the inputs of `linears` for as long as this lasts; their adapters stay in force."""
+    before = {name: linear.delta for name, linear in linears.items()}
+    watches = {name: InputWatch(grams, before[name]) for name in linears}
+    try:
+        for name, linear in linears.items():
+            linear.delta = watches[name]
+        yield watches
+    finally:
+        for name, linear in linears.items():
+            linear.delta = before[name]
+
+
+def finite_total(name: str, total: Tensor) -> Tensor:
+    """`total`, unless it is not finite: then `GolfError` naming the parameter."""
+    if not total.isfinite().all():
+        raise GolfError(
+            f"the inputs of parameter {name} are not finite on the text of the calibration",
+            evidence=f"{int((~total.isfinite()).sum()):,} of {total.numel():,} sums of products",
+            fix="look for activations that overflow; a run by the clock keeps its last good checkpoint",
+        )
+    return total
