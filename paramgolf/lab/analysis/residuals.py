@@ -6,6 +6,7 @@ the outcome is measured as a whole.
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -45,7 +46,7 @@ def residual_allocation(bench: Workbench, *, budget: int, bits: int = 2, only: S
 
     `only` limits the candidates to these roles.
     """
-    run, roles = bench.subject.run, bench.roles()
+    roles = bench.roles()
     names = [name for name in quantized_groups(bench, "tensor") if not only or roles[name] in only]
     plain = bench.run("residuals", [alone_trial(bench, name, [name]) for name in names])
     finer = bench.run("residuals", [residual_trial(bench, name, [name], [name], bits) for name in names])
@@ -54,10 +55,19 @@ def residual_allocation(bench: Workbench, *, budget: int, bits: int = 2, only: S
     whole = list(bench.expected)
     (before,) = bench.run("residuals", [residual_trial(bench, "export", whole, [], bits)])
     taken = affordable(found, budget - before.bytes)
-    label = f"export with {len(taken)} residuals"
-    (after,) = bench.run("residuals", [residual_trial(bench, label, whole, sorted(taken), bits)])
-    assert run is bench.subject.run
+    # Together they weigh a little more or less than one by one: the last to fit may have to go.
+    while taken and weighed(bench, residual_trial(bench, "weight", whole, taken, bits)) > budget:
+        taken.pop()
+    (after,) = bench.run(
+        "residuals", [residual_trial(bench, f"export with {len(taken)} residuals", whole, taken, bits)]
+    )
     return Residuals([item._replace(taken=item.name in taken) for item in found], before, after)
+
+
+def weighed(bench: Workbench, trial: Trial) -> int:
+    """Bytes of `trial`, not scored."""
+    (point,) = bench.run("weight", [replace(trial, identity=f"weight of {trial.identity}", scored=False)])
+    return point.bytes
 
 
 def candidate(name: str, role: str, plain: Point, finer: Point) -> Residual:
@@ -66,12 +76,12 @@ def candidate(name: str, role: str, plain: Point, finer: Point) -> Residual:
     return Residual(name, role, more, won, 100_000 * won / max(more, 1), taken=False)
 
 
-def affordable(candidates: Iterable[Residual], room: int) -> set[str]:
-    """The first of `candidates` that win something and fit into `room` bytes together."""
-    taken: set[str] = set()
+def affordable(candidates: Iterable[Residual], room: int) -> list[str]:
+    """The first of `candidates` that win something and fit into `room` bytes together, in order."""
+    taken: list[str] = []
     for item in candidates:
         if item.won > 0 and item.bytes <= room:
-            taken.add(item.name)
+            taken.append(item.name)
             room -= item.bytes
     return taken
 
