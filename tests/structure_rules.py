@@ -11,7 +11,7 @@ from name_matching import NameMatching
 
 ROOT = "paramgolf"
 STAGES = {"data", "model", "optim", "quant", "artifact", "evaluate"}
-DESKS = {"presets", "lab", "bundle", "remote", "leaderboard", "council"}
+DESKS = {"presets", "lab", "bundle", "verify", "remote", "leaderboard", "council"}
 RUN = {"run", "stages", "validation"}
 TOP = {"cli", "__main__", "__init__"}
 MAX_FILE, MAX_FUNCTION, MAX_ARGUMENTS = 400, 80, 7
@@ -89,6 +89,7 @@ def allowed_layers(name: str) -> set[str]:
     table |= dict.fromkeys(STAGES, roots) | {f"techniques.{stage}": roots | {stage} for stage in STAGES}
     table |= {"train": below, "run": below, "presets": below | catalogue | {"techniques", "run"}}
     table |= {desk: table["presets"] | {"presets"} for desk in DESKS - {"presets"}}
+    table["verify"] |= {"bundle"}  # the judge reads claims, logs and statistics as the linter does
     return table[name] if name in table else set().union(*table.values(), table, DESKS)
 
 
