@@ -66,8 +66,10 @@ ArtifactSize = Callable[[Mapping[str, Stored]], int]
 class Allocator(Protocol):
     """Slot `quant.allocate`: decides over all parameters at once how each is kept."""
 
-    needs_hessian: ClassVar[bool]
-    """Whether every projection's Hessian must be collected, whatever its quantizer says."""
+    @property
+    def needs_hessian(self) -> bool:
+        """Whether every projection's Hessian must be collected, whatever its quantizer says."""
+        ...
 
     def __call__(self, items: Sequence[QuantItem], budget_bytes: int | None, size: ArtifactSize) -> dict[str, Stored]:
         """What is kept of each of `items`, by name; the artifact should keep to `budget_bytes` if there are any."""
@@ -77,8 +79,10 @@ class Allocator(Protocol):
 class Refinement(Protocol):
     """Slot `quant.refine`: reworks what has been kept of the whole model."""
 
-    needs_hessian: ClassVar[bool]
-    """Whether every projection's Hessian must be collected, whatever its quantizer says."""
+    @property
+    def needs_hessian(self) -> bool:
+        """Whether every projection's Hessian must be collected, whatever its quantizer says."""
+        ...
 
     def __call__(
         self,
