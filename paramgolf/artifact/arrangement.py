@@ -59,7 +59,7 @@ def placements(forms: Mapping[str, TensorForm], expected: Mapping[str, Expected]
                 before = streams.setdefault(label, [])
                 start = before[-1].start + before[-1].piece.size if before else 0
                 before.append(Placement(ArrayKey(name, number, place), term, piece, role, label, start))
-    return {label: streams[label] for label in sorted(streams)}
+    return {label: streams[label] for label in sorted(streams, key=lambda label: label.rank)}
 
 
 def stream_sizes(streams: Mapping[StreamLabel, Sequence[Placement]]) -> dict[StreamLabel, int]:

@@ -37,8 +37,17 @@ KIND_IDS = (
     StreamKind.PACKED,
     StreamKind.STEPS,
 )
-"""Place is the byte in the file: append, never reorder. Scales come before codes, so that a coder of codes may come
-to use them."""
+"""Place is the byte in the file: append, never reorder."""
+STREAM_ORDER = (
+    StreamKind.FLOATS,
+    StreamKind.HALVES,
+    StreamKind.SCALES,
+    StreamKind.STEPS,
+    StreamKind.CODES,
+    StreamKind.WIDE_CODES,
+    StreamKind.PACKED,
+)
+"""Streams stand in the file by kind in this order, then by role: a coder of codes may use scales and steps."""
 ROLE_IDS = (
     None,
     Role.EMBED,
@@ -74,12 +83,17 @@ class FormRun(NamedTuple):
 
 
 class StreamLabel(NamedTuple):
-    """Which numbers of which parameters a stream holds; streams are sorted by it."""
+    """Which numbers of which parameters a stream holds."""
 
     kind: int
     """Place in `KIND_IDS`."""
     role: int
     """Place in `ROLE_IDS`."""
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """What streams are sorted by."""
+        return STREAM_ORDER.index(KIND_IDS[self.kind]), self.role
 
     def __str__(self) -> str:
         role = ROLE_IDS[self.role]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from paramgolf.artifact.arrangement import Expected, canonical_order
 from paramgolf.artifact.container import expected_of, pack, unpack
-from paramgolf.artifact.header import KIND_IDS, ROLE_IDS, read_artifact_header
+from paramgolf.artifact.header import KIND_IDS, ROLE_IDS, STREAM_ORDER, read_artifact_header
 from paramgolf.errors import ArtifactError
 from paramgolf.parts import Part, Role, normal
 from paramgolf.quant.plain_values import PlainValues
@@ -114,7 +114,8 @@ def test_codes_of_a_role_stand_together_and_names_nowhere():
 
 
 def test_every_kind_and_role_has_its_byte():
-    assert set(KIND_IDS) == set(StreamKind)
+    assert set(KIND_IDS) == set(STREAM_ORDER) == set(StreamKind)
+    assert len(KIND_IDS) == len(STREAM_ORDER) == len(StreamKind)
     assert set(ROLE_IDS) == {None, *Role}
     assert len(set(ROLE_IDS)) == len(ROLE_IDS)
     assert all(term.identity == identity for identity, term in TERMS.items())
