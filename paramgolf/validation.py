@@ -1,21 +1,25 @@
 """The validation split of a run, and the scoring of models on it."""
 
+import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from paramgolf.batch import Batch
 from paramgolf.data.dataset import Dataset
 from paramgolf.data.validation import validation_stream
 from paramgolf.evaluate.documents import Documents
 from paramgolf.evaluate.evaluation import Contiguous, Evaluation, evaluate
-from paramgolf.evaluate.slots import Bench, EvaluationProtocol
+from paramgolf.evaluate.readout import places_told
+from paramgolf.evaluate.slots import Bench, EvaluationProtocol, OnLogits, uncompiled
 from paramgolf.events import Events
 from paramgolf.model.gpt import GPT
 from paramgolf.run import Run
-from paramgolf.train.distributed import Place
+from paramgolf.train.distributed import Place, average_over_ranks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,24 +54,55 @@ class Validation:
         most = self.run.evaluate.batch_tokens
         return min(most, self.run.model.context) if self.run.data.loader.packed else most
 
-    def score(self, model: GPT, protocol: EvaluationProtocol) -> Evaluation:
+    def final(self, model: GPT, left: Callable[[], float] = lambda: math.inf) -> Evaluation:
+        """Score `model` as the run's configuration says; `left` gives the seconds a strict evaluation still has.
+
+        A protocol that adapts leaves the weights as it found them.
+        """
+        return self.score(model, self.run.evaluate.protocol, on_logits=self.run.evaluate.on_logits, left=left)
+
+    def score(
+        self,
+        model: GPT,
+        protocol: EvaluationProtocol,
+        *,
+        on_logits: tuple[OnLogits, ...] = (),
+        left: Callable[[], float] = lambda: math.inf,
+    ) -> Evaluation:
         """Score `model` on the whole split under `protocol`; every rank gets the sum over ranks."""
-        on_gpu = self.place.device.type == "cuda"
-        forward: Callable[[Batch], Tensor] = model
-        if on_gpu and self.run.train.compile:
-            forward = torch.compile(model, dynamic=False)
+        place, compiles = self.place, self.place.device.type == "cuda" and self.run.train.compile
+        compiled = compiled_for_scoring if compiles else uncompiled
+        reworks = tuple(filler.prepare(self.tokens, place.device) for filler in on_logits)
         bench = Bench(
-            forward=forward,
+            forward=compiled(model, dynamic=False),
             tokens=self.tokens,
             context=self.run.train.seq_len,
-            device=self.place.device,
+            device=place.device,
             batch_tokens=self.batch_tokens,
-            rank=self.place.rank,
-            world=self.place.world,
+            rank=place.rank,
+            world=place.world,
+            model=model,
+            longest_row=self.run.model.context,
+            at=compiled(places_told(model, reworks), dynamic=False) if reworks else None,
+            on_logits=reworks,
+            compiled=compiled,
+            average=partial(average_over_ranks, world=place.world),
+            total=place.sum_on_host,
+            left=left,
         )
-        return evaluate(
-            protocol, bench, self.target_bytes, reduce=self.place.sum_on_host, told=Reporter(self.events, protocol)
-        )
+        told = Reporter(self.events, protocol)
+        with many_graphs() if compiles else nullcontext():
+            return evaluate(protocol, bench, self.target_bytes, reduce=place.sum_on_host, told=told)
+
+
+def compiled_for_scoring(function: Any, *, dynamic: bool) -> Any:
+    """`torch.compile`: a graph for each shape, or one for all where shapes are many (`dynamic`)."""
+    return torch.compile(function, dynamic=dynamic)
+
+
+def many_graphs() -> Any:
+    """Test-time training meets more shapes than torch's limit on graphs of one function, beyond which it gives up."""
+    return torch._dynamo.config.patch(recompile_limit=64, accumulated_recompile_limit=512)
 
 
 class Reporter:

@@ -23,9 +23,13 @@ class Scored:
     """(B, T) bool: targets whose cost counts here; the others are context or padding."""
     nats: Tensor
     """(B, T) fp32."""
+    attached: Tensor | None = None
+    """The same costs with the graph that made them, where `score` was asked to keep it: learning from what was
+    scored needs no second forward pass. The record is `nats`; it is a copy."""
 
 
-@torch.no_grad()
-def score(forward: Forward, batch: Batch, positions: Tensor, counted: Tensor) -> Scored:
+def score(forward: Forward, batch: Batch, positions: Tensor, counted: Tensor, *, attach: bool = False) -> Scored:
     """Run the model on `batch` and put the cost of every target on record."""
-    return Scored(batch, positions, counted, forward(batch))
+    with torch.set_grad_enabled(attach):
+        nats = forward(batch)
+    return Scored(batch, positions, counted, nats.detach(), nats if attach else None)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from paramgolf.batch import Batch
-from paramgolf.evaluate.score import Scored, score
+from paramgolf.evaluate.score import Scored
 from paramgolf.evaluate.slots import Bench
 
 
@@ -19,13 +19,19 @@ def window_starts(targets: int, length: int, stride: int) -> np.ndarray:
     return np.arange(1 + -(-beyond_first // stride), dtype=np.int64) * stride
 
 
-def score_windows(bench: Bench, *, length: int, stride: int) -> Iterator[Scored]:
-    """Score this rank's windows in stream order. Rows are padded to `length`, batches to equal shape.
+def first_fresh(starts: np.ndarray, length: int, stride: int) -> np.ndarray:
+    """The first target that the window from each of `starts` counts."""
+    return np.where(starts > 0, starts + length - stride, 0)
 
-    Padding follows what counts, so that a causal model never sees it.
+
+def score_windows(bench: Bench, *, length: int, stride: int, starts: np.ndarray | None = None) -> Iterator[Scored]:
+    """Score this rank's windows in stream order: all of them, or those from `starts`.
+
+    Rows are padded to `length`, batches to equal shape. Padding follows what counts, so that a causal model never
+    sees it.
     """
     targets = len(bench.tokens) - 1
-    starts = window_starts(targets, length, stride)
+    starts = window_starts(targets, length, stride) if starts is None else starts
     rows = max(1, bench.batch_tokens // length)
     offsets = torch.arange(length)
     for first in range(bench.rank * rows, len(starts), bench.world * rows):
@@ -38,5 +44,5 @@ def score_windows(bench: Bench, *, length: int, stride: int) -> Iterator[Scored]
             positions = torch.cat((positions, positions[-1:].expand(blank, -1)))
             counted = torch.cat((counted, torch.zeros(blank, length, dtype=torch.bool)))
         seen = positions.clamp(max=targets - 1)
-        batch = Batch(bench.tokens[seen], bench.tokens[seen + 1]).to(bench.device)
-        yield score(bench.forward, batch, positions, counted)
+        batch = Batch(bench.tokens[seen], bench.tokens[seen + 1])
+        yield bench.scored(batch, seen, counted)

@@ -275,6 +275,11 @@ def cost_of_history(batch: Batch) -> Tensor:
     return batch.targets.float() + batch.ids.cumsum(1).float() * 2.0**-12
 
 
+def adapts(entry: Entry) -> bool:
+    """Whether a protocol changes weights: what it needs of a model is in tests/evaluate/test_adaptation_contracts.py."""
+    return getattr(entry.config, "adapts", False)
+
+
 def with_sizes(entry: Entry, **sizes: int) -> Any:
     """The technique with those of `sizes` that it has a setting for."""
     return entry.config(**{name: value for name, value in sizes.items() if name in entry.config.__dataclass_fields__})
@@ -284,7 +289,7 @@ def bench_of(tokens: Tensor, forward: Callable[[Batch], Tensor], **sizes: int) -
     return Bench(forward=forward, tokens=tokens, device=torch.device("cpu"), **sizes)
 
 
-@pytest.mark.parametrize("entry", registered("evaluate.protocol"))
+@pytest.mark.parametrize("entry", [each for each in registered("evaluate.protocol") if not adapts(each.values[0])])
 @given(
     length=st.integers(2, 150),
     context=st.integers(1, 40),

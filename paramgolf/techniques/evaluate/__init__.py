@@ -1,4 +1,8 @@
 """Techniques of evaluation."""
 
 from paramgolf.evaluate.documents import Documents as Documents
+from paramgolf.techniques.evaluate.distill_ttt import DistillTTT as DistillTTT
+from paramgolf.techniques.evaluate.lora_ttt import LoraTTT as LoraTTT
+from paramgolf.techniques.evaluate.phased_ttt import PhasedTTT as PhasedTTT
+from paramgolf.techniques.evaluate.sgd_ttt import SGDTTT as SGDTTT
 from paramgolf.techniques.evaluate.sliding import Sliding as Sliding
