@@ -21,6 +21,7 @@ from paramgolf.model.attention import choose
 from paramgolf.model.gpt import GPT, parameter_count
 from paramgolf.optim.groups import Optimizer
 from paramgolf.provenance import device_name, git_commit, peak_memory_mib
+from paramgolf.quant.budget import quantize_to_budget
 from paramgolf.quant.calibrate import collect_hessians, wanted_hessians
 from paramgolf.quant.plan import quantize, restore
 from paramgolf.registry import name_of
@@ -233,8 +234,8 @@ def export_stage(
 ) -> Exported:
     """Score the (averaged) weights, quantize them and write the artifact.
 
-    `budget_bytes` is what techniques that decide over the whole model keep the artifact to; None: what the contest
-    leaves beside the code.
+    `budget_bytes` is what the artifact is to come to, from below; with None the run's quantizers have the say, and
+    techniques that decide over the whole model keep to what the contest leaves beside the code.
     """
     run, folder, place = session.run, session.folder, session.place
     model, outcome = trained.model, trained.outcome
@@ -247,7 +248,7 @@ def export_stage(
             began = time.perf_counter()
             code = code_bytes("paramgolf.stages", also=config_modules(run))
             budget = run.contest.artifact_bytes - code if budget_bytes is None else budget_bytes
-            artifact = encoded(run, model, hessians, budget)
+            artifact = encoded(run, model, hessians, budget, fill=run.quant.fill or budget_bytes is not None)
             exported = Exported(
                 params=parameter_count(model),
                 steps=outcome.steps,
@@ -266,15 +267,15 @@ def export_stage(
     return Exported(**folder.read_json(folder.export))
 
 
-def encoded(run: Run, model: GPT, hessians: Mapping[str, Tensor], budget_bytes: int) -> bytes:
-    """The artifact of `model` under the run's quantizers and coder."""
+def encoded(run: Run, model: GPT, hessians: Mapping[str, Tensor], budget_bytes: int, *, fill: bool) -> bytes:
+    """The artifact of `model` under the run's quantizers and coder; to `fill` the budget, steps are scaled."""
     expected = expected_of(model)
 
     def packed(stored: Mapping[str, Stored]) -> bytes:
         return pack(stored, expected, coder=run.artifact.coder, digest=run.digest)
 
-    stored = quantize(model, run.quant, hessians, budget_bytes=budget_bytes, size=lambda stored: len(packed(stored)))
-    return packed(stored)
+    export = quantize_to_budget if fill else quantize
+    return packed(export(model, run.quant, hessians, budget_bytes=budget_bytes, size=lambda kept: len(packed(kept))))
 
 
 def tell_export(session: Session, exported: Exported) -> None:

@@ -32,7 +32,7 @@ EXAMPLES = {
     "": ("paramgolf run demo", "paramgolf presets baseline"),
     "run": ("paramgolf run demo", "paramgolf run baseline --set optim.matrix.lr=0.03 --seed 42 --resume auto"),
     "train": ("paramgolf train demo", "paramgolf train demo --data my_texts --set train.steps=100"),
-    "export": ("paramgolf export runs/FOLDER", "paramgolf export runs/FOLDER --device cpu"),
+    "export": ("paramgolf export runs/FOLDER", "paramgolf export runs/FOLDER --target-bytes 15_900_000"),
     "score": ("paramgolf score runs/FOLDER", "paramgolf score runs/FOLDER --json"),
     "presets": ("paramgolf presets", "paramgolf presets baseline --json"),
     "diff": ("paramgolf diff baseline demo", "paramgolf diff baseline runs/FOLDER --json"),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from paramgolf.lab.launch import Launch
     from paramgolf.lab.reference import Reference
     from paramgolf.result import Result
+    from paramgolf.run import Run
     from paramgolf.stages import Session
     from paramgolf.train.distributed import Place
 
@@ -78,13 +79,16 @@ def train_command(preset: str | None = None, /, *, options: RunOptions = RunOpti
     return 0
 
 
-def export_command(folder: Path, /, *, device: Device = "auto") -> int:
+def export_command(folder: Path, /, *, target_bytes: str | None = None, device: Device = "auto") -> int:
     """Quantize and write the artifact of a finished training.
 
     Parameters
     ----------
     folder
         Folder of a run.
+    target_bytes
+        Scale the steps of quantization so that the artifact has so many bytes or up to 2,000 less; "budget": what the
+        contest leaves beside the code.
     device
         Where to compute.
     """
@@ -95,14 +99,31 @@ def export_command(folder: Path, /, *, device: Device = "auto") -> int:
 
     with placed(device) as place, displayed_session(Launch(resume=str(folder)), place) as ready:
         require_trained(ready.folder)
+        target = None if target_bytes is None else asked_bytes(target_bytes, ready.run)
         validation = Validation.of(ready.run, ready.dataset, place, ready.events)
-        exported = export_stage(ready, train_stage(ready, validation), validation)
+        exported = export_stage(ready, train_stage(ready, validation), validation, budget_bytes=target)
     if place.first:
+        left = "" if target is None else f", {target - exported.artifact_bytes:,} below the {target:,} asked for"
         print_text(
-            f"exported: {ready.folder.artifact}, {exported.artifact_bytes:,} bytes, with code "
+            f"exported: {ready.folder.artifact}, {exported.artifact_bytes:,} bytes{left}, with code "
             f"{exported.artifact_bytes + exported.code_bytes:,}\nnext: paramgolf score {ready.folder.path}"
         )
     return 0
+
+
+def asked_bytes(text: str, run: "Run") -> int:
+    """Bytes of an artifact: a number, or what the contest leaves beside the code for `budget`."""
+    from paramgolf.lab.estimate import run_code_bytes
+
+    if text == "budget":
+        return run.contest.artifact_bytes - run_code_bytes(run)
+    try:
+        wanted = int(text.replace("_", "").replace(",", ""))
+    except ValueError:
+        wanted = 0
+    if wanted < 1:
+        raise UsageError(f"--target-bytes {text!r} is no number of bytes", fix="--target-bytes 15_900_000, or budget")
+    return wanted
 
 
 def score_command(folder: Path, /, *, device: Device = "auto", json: Json = False) -> int:

@@ -37,6 +37,8 @@ class QuantConfig:
     """Decides over the whole model how its weights are kept; none: every quantizer for itself."""
     refine: tuple[Refinement, ...] = ()
     """Rework, one after another, what has been kept of the whole model."""
+    fill: bool = False
+    """Scale all steps so that the artifact comes to its budget of bytes, from below."""
 
     def quantizer(self, role: Role) -> Quantizer:
         """The quantizer of parameters of `role`."""

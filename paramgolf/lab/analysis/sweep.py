@@ -8,8 +8,8 @@ from paramgolf.config import overridden
 from paramgolf.errors import UsageError
 from paramgolf.lab.analysis.points import Point
 from paramgolf.lab.analysis.subject import export_settings
-from paramgolf.lab.analysis.widths import steps_scaled, width_paths
 from paramgolf.lab.analysis.workbench import Trial, Workbench, exported
+from paramgolf.quant.step_width import has_widths, steps_scaled
 from paramgolf.run import Run
 
 FACTORS = (0.7, 0.85, 1.0, 1.2, 1.45)
@@ -39,7 +39,7 @@ def short_label(settings: Iterable[str]) -> str:
 
 def scaled_steps(run: Run, factors: Sequence[float]) -> list[tuple[str, Run]]:
     """`run` with all its quantization steps times each factor. Raises `UsageError` when none of them can be set."""
-    if not width_paths(run.quant):
+    if not has_widths(run.quant):
         raise UsageError(
             "no quantizer of this run has a step that can be set",
             fix="--vary PATH=VALUES names a setting; paramgolf techniques lists quantizers",
