@@ -36,17 +36,20 @@ class LQER:
     symmetric: bool = False
     """Code both factors with a step a row, without the asymmetric ranges."""
     bits: int = 4
-    """Of the right factor's codes, and of both when symmetric; the left one has two otherwise."""
+    """Of the right factor's codes, and of both when symmetric."""
+    left_bits: int = 2
+    """Of the left factor's codes when not symmetric."""
     group: int = 64
     """Numbers of the right factor that share a step."""
     weighted: bool = False
     """Weigh errors by the inputs that they meet."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.rank <= MOST_RANK or self.top < 0 or self.group < 1 or not 2 <= self.bits <= 8:
+        if not 2 <= self.bits <= 8 or not 2 <= self.left_bits <= 8:
+            raise ValueError(f"bits={self.bits} and left_bits={self.left_bits} lie within 2 and 8")
+        if not 1 <= self.rank <= MOST_RANK or self.top < 0 or self.group < 1:
             raise ValueError(
-                f"rank={self.rank} lies within 1 and {MOST_RANK}, bits={self.bits} within 2 and 8, "
-                f"top={self.top} and group={self.group} are counts"
+                f"rank={self.rank} lies within 1 and {MOST_RANK}, top={self.top}, group={self.group}: counts"
             )
 
     @property
@@ -86,7 +89,7 @@ class LQER:
         left, right = best_factors(lost, hessian, self.rank)
         if self.symmetric or right.numel() % self.group:
             return LowRank(left=even_codes(left, self.bits), right=even_codes(right, self.bits))
-        return LowRank(left=uneven_codes(left, 2, WHOLE), right=uneven_codes(right, self.bits, self.group))
+        return LowRank(left=uneven_codes(left, self.left_bits, WHOLE), right=uneven_codes(right, self.bits, self.group))
 
 
 def lost_of(item: QuantItem, kept: Stored) -> Tensor:
