@@ -20,6 +20,7 @@ from paramgolf.cli.health import doctor_command, estimate_command
 from paramgolf.cli.output import stdout_console
 from paramgolf.cli.past import list_command, show_command
 from paramgolf.cli.running import export_command, run_command, score_command, train_command
+from paramgolf.cli.verify import verify_command
 
 ABOUT = """Train the best language model whose code and compressed weights fit a byte budget, scored in bits per byte.
 
@@ -38,6 +39,7 @@ EXAMPLES = {
     "diff": ("paramgolf diff baseline demo", "paramgolf diff baseline runs/FOLDER --json"),
     "techniques": ("paramgolf techniques", "paramgolf techniques rope"),
     "estimate": ("paramgolf estimate baseline", "paramgolf estimate baseline --set model.layers=11 --json"),
+    "verify": ("paramgolf verify runs/FOLDER", "paramgolf verify my_module:Predictor --data data --html report.html"),
     "doctor": ("paramgolf doctor", "paramgolf doctor --json"),
     "data": ("paramgolf data prepare stdlib", "paramgolf data check data"),
     "data prepare": (
@@ -105,6 +107,7 @@ def application() -> App:
         ("diff", diff_command),
         ("techniques", techniques_command),
         ("estimate", estimate_command),
+        ("verify", verify_command),
         ("doctor", doctor_command),
     )
     for name, command in top:

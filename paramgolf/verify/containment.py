@@ -78,13 +78,13 @@ def check_watched(watched: Watched, counted: Collection[Path], validation: Colle
     }
     if prefix:
         said = "validation data is read from disk while scoring: only the stream that is handed over may be used"
-        found.append(failed(CONTAINMENT, said, listed(prefix), "paid_prefix", "self_contained"))
+        found.append(failed(CONTAINMENT, said, listed_files(prefix), "paid_prefix", "self_contained"))
     others = {path: size for path, size in read.items() if path not in prefix}
     if others:
         said = "files that are not in the counted bytes are read while scoring"
         if any("_train_" in Path(path).name for path in others):
             said = "training data that is not in the counted bytes is read while scoring"
-        found.append(failed(CONTAINMENT, said, listed(others), "self_contained", "artifact_bytes"))
+        found.append(failed(CONTAINMENT, said, listed_files(others), "self_contained", "artifact_bytes"))
     if watched.programs:
         said = "other programs are started while scoring; what they do was not watched"
         readings = (
@@ -105,7 +105,7 @@ def check_watched(watched: Watched, counted: Collection[Path], validation: Colle
     return found or [passed(CONTAINMENT, said, f"{len(watched.files)} counted files read", "self_contained")]
 
 
-def listed(files: dict[str, int]) -> str:
+def listed_files(files: dict[str, int]) -> str:
     """Files with their sizes, the largest first, at most six."""
     most = sorted(files.items(), key=lambda item: -item[1])[:6]
     rest = f" and {len(files) - 6} more" if len(files) > 6 else ""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from paramgolf.verify.predictor import Floats, Ints
+from paramgolf.verify.predictor import Doubles, Ints
 from paramgolf.verify.probe import Probe
 from paramgolf.verify.ruling import Reading, Ruling, Verdict, failed, passed
 
@@ -65,7 +65,7 @@ def doubled_targets(counts: Ints) -> Ruling | None:
     return failed(COVERAGE, "some targets are scored more than once", evidence, "coverage", "one_pass")
 
 
-def remembered_pass(first: Floats, second: Floats, noise: float) -> list[Ruling]:
+def remembered_pass(first: Doubles, second: Doubles, noise: float) -> list[Ruling]:
     """The ruling on a second pass over the same stream that comes out better than the first."""
     gain = (first - second)[np.isfinite(first) & np.isfinite(second)]
     if noise <= 1e-6 or len(gain) < 2:

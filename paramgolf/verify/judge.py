@@ -9,7 +9,7 @@ from paramgolf.contest import Contest
 from paramgolf.data.tokenizers import Tokenizer
 from paramgolf.errors import GolfError, UsageError
 from paramgolf.registry import nearest
-from paramgolf.verify.byte_accounting import BYTES, ByteClaim, check_bytes
+from paramgolf.verify.byte_accounting import BYTES, ByteClaim, check_bytes, check_official_bytes
 from paramgolf.verify.causality import CAUSALITY, check_causality
 from paramgolf.verify.containment import CONTAINMENT, Sizes, check_sizes, check_watched
 from paramgolf.verify.contamination import CONTAMINATION, check_contamination
@@ -73,6 +73,8 @@ class Case:
     """(N,) the whole validation stream."""
     tokenizer: Tokenizer | None = None
     bytes_claim: ByteClaim | None = None
+    claimed_tokens: int | None = None
+    """Targets that the claim is about, where `tokens` are not here."""
     sizes: tuple[Sizes, ...] = ()
     """One for each seed that has files."""
     spent: tuple[Spent, ...] = ()
@@ -165,6 +167,8 @@ def inspections(case: Case, watched: Watched) -> dict[str, Check]:
     """The checks that look at files, numbers and what was heard while the predictor ran."""
 
     def of_bytes() -> list[Ruling]:
+        if case.bytes_claim is not None and case.claimed_tokens is not None and case.tokens is None:
+            return check_official_bytes(case.bytes_claim, case.claimed_tokens)
         if case.tokens is None or case.tokenizer is None or case.bytes_claim is None:
             return [skipped(BYTES, case.missing.get(BYTES, "no count of bytes is claimed, or no tokenizer is known"))]
         return check_bytes(case.tokens, case.tokenizer, case.bytes_claim)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from paramgolf.verify.passes import OnePass, one_pass
-from paramgolf.verify.predictor import Floats, TokenStream
+from paramgolf.verify.predictor import Doubles, TokenStream
 from paramgolf.verify.probe import Probe
 from paramgolf.verify.ruling import Ruling, failed, passed, skipped
 
@@ -140,6 +140,6 @@ def judge_enumeration(sums: list[Enumerated], probe: Probe) -> list[Ruling]:
     return [passed(NORMALIZATION, said, evidence, "normalization")]
 
 
-def probability_sum(logprobs: Floats) -> float:
+def probability_sum(logprobs: Doubles) -> float:
     """The sum of the probabilities."""
     return float(np.exp(logprobs).sum())

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from paramgolf.batch import BOS
 from paramgolf.errors import GolfError
-from paramgolf.verify.predictor import Floats, Ints, Predictor, TokenStream
+from paramgolf.verify.predictor import Doubles, Ints, Predictor, TokenStream
 
 NEVER = -1
 OUTSIDE_ERRORS = (
@@ -28,13 +28,13 @@ OUTSIDE_ERRORS = (
 class OnePass(NamedTuple):
     """What a predictor said of a stream of T targets."""
 
-    nats: Floats
+    nats: Doubles
     """(T,) cost that was said last; NaN where there was none."""
     counts: Ints
     """(T,) how often each target was scored."""
     order: Ints
     """(T,) number of the part in which each was scored first; `NEVER` where it was not."""
-    logprobs: dict[int, Floats]
+    logprobs: dict[int, Doubles]
     outside: tuple[int, ...]
     """Positions that are no targets of the stream, the first few."""
 
@@ -62,7 +62,7 @@ def gathered_pass(predictor: Predictor, stream: TokenStream, asked: frozenset[in
     nats = np.full(targets, np.nan)
     counts = np.zeros(targets, np.int64)
     order = np.full(targets, NEVER, np.int64)
-    logprobs: dict[int, Floats] = {}
+    logprobs: dict[int, Doubles] = {}
     outside: list[int] = []
     # The predictor gets its own copy: what it writes into its input must not reach the next pass.
     predictor.begin(TokenStream(stream.tokens.copy(), stream.vocab))

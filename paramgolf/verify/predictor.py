@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from paramgolf.batch import BOS
 
-Floats = NDArray[np.float64]
+Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-NO_LOGPROBS: Mapping[int, Floats] = {}
+NO_LOGPROBS: Mapping[int, Doubles] = {}
 
 
 class TokenStream(NamedTuple):
@@ -51,9 +51,9 @@ class Predicted(NamedTuple):
 
     positions: Ints
     """(K,) targets, numbered from 0."""
-    nats: Floats
+    nats: Doubles
     """(K,) cost of each, nats."""
-    logprobs: Mapping[int, Floats] = NO_LOGPROBS
+    logprobs: Mapping[int, Doubles] = NO_LOGPROBS
     """Target -> (vocab,) log-probabilities in nats, for targets that were asked for."""
 
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from paramgolf.batch import BOS
 from paramgolf.verify.passes import NEVER, OnePass, one_pass, replaced_tokens
-from paramgolf.verify.predictor import Floats, Ints, Predictor, TokenStream
+from paramgolf.verify.predictor import Doubles, Ints, Predictor, TokenStream
 
 LEAST_TOLERANCE = 1e-6
 """Nats below which a changed cost is rounding. Same shapes give the same bits on nearly every machine."""
@@ -111,7 +111,7 @@ class Probe:
         return bool((change > self.tolerance).any())
 
 
-def largest(values: Floats) -> float:
+def largest(values: Doubles) -> float:
     """The largest of `values` that is a number; 0 when there is none."""
     finite = values[np.isfinite(values)]
     return float(finite.max()) if len(finite) else 0.0

@@ -35,7 +35,7 @@ def replay(ask: dict[str, Any]) -> dict[str, float]:
     restore(model, unpack(Path(ask["artifact"]).read_bytes(), expected_of(model), digest=run.digest))
     model.at(1.0)
     validation = Validation.of(run, dataset, place, Events())
-    done = validation.score(model, run.evaluate.protocol)
+    done = validation.final(model)
     return {
         "val_loss": done.tally.nats_per_token,
         "val_bpb": done.tally.bits_per_byte,

@@ -30,12 +30,7 @@ class Rule:
         return f"{self.text} ({self.threads}{when}; {self.authority})"
 
 
-def rule_table(*rules: Rule) -> dict[str, Rule]:
-    """Rules by key."""
-    return {rule.key: rule for rule in rules}
-
-
-RULES = rule_table(
+CITED = (
     Rule(
         key="causality",
         text="Condition 1: the probability of token t is a function of the artifact and of tokens before t only",
@@ -212,3 +207,7 @@ RULES = rule_table(
         disputed="The audited chain took p < 0.25 against the predecessor, without the margin (#1902, 2026-04-28).",
     ),
 )
+"""Every rule, in the order of the checks."""
+
+RULES = {rule.key: rule for rule in CITED}
+"""By key."""

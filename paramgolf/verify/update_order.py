@@ -10,7 +10,7 @@ from paramgolf.verify.probe import Probe
 from paramgolf.verify.ruling import Ruling, failed, passed
 
 UPDATE_ORDER = "score before update"
-LEAST_WINDOW = 8
+FEWEST_TOGETHER = 8
 """Targets of one part that must react together before the judge speaks of a window."""
 
 
@@ -28,7 +28,7 @@ def check_update_order(probe: Probe) -> list[Ruling]:
     if probe.learns:
         return [learned_ahead(probe, evidence)]
     share, size = window_reaction(probe)
-    if size >= LEAST_WINDOW and share >= 0.5:
+    if size >= FEWEST_TOGETHER and share >= 0.5:
         said = "the whole window reacts to each of its tokens: it is optimized on what it then scores, or sees ahead"
         evidence += f"; {share:.0%} of the {size:,} targets scored together react to the last of them"
         return [failed(UPDATE_ORDER, said, evidence, "slot", "score_first")]
@@ -56,6 +56,6 @@ def window_reaction(probe: Probe) -> tuple[float, int]:
     best = (0.0, 0)
     for cut, found in probe.leaks_forward().items():
         part = np.flatnonzero(probe.base.order[: cut - 1] == probe.base.order[cut - 1])
-        if len(part) >= LEAST_WINDOW:
+        if len(part) >= FEWEST_TOGETHER:
             best = max(best, (len(np.intersect1d(found, part)) / len(part), len(part)))
     return best

@@ -43,7 +43,7 @@ class Watched:
 
 
 @dataclass
-class Listener:
+class AuditEar:
     """The state of the one hook of this process."""
 
     installed: bool = False
@@ -51,7 +51,7 @@ class Listener:
     ignored: tuple[str, ...] = ()
 
 
-LISTENER = Listener()
+EAR = AuditEar()
 
 
 @contextmanager
@@ -60,22 +60,22 @@ def watching(also_ignored: Sequence[Path] = ()) -> Iterator[Watched]:
 
     Raises `NetworkRefused` into the code that tries to connect; the attempt is noted all the same.
     """
-    if not LISTENER.installed:
+    if not EAR.installed:
         sys.addaudithook(heard)
-        LISTENER.installed = True
+        EAR.installed = True
     watched = Watched()
-    outer = LISTENER.watched, LISTENER.ignored
-    LISTENER.ignored = (*system_places(), *(str(path.resolve()) for path in also_ignored))
-    LISTENER.watched = watched
+    outer = EAR.watched, EAR.ignored
+    EAR.ignored = (*system_places(), *(str(path.resolve()) for path in also_ignored))
+    EAR.watched = watched
     try:
         yield watched
     finally:
-        LISTENER.watched, LISTENER.ignored = outer
+        EAR.watched, EAR.ignored = outer
 
 
 def heard(event: str, arguments: tuple[Any, ...]) -> None:
     """The hook. Must not do anything that is audited itself, but for `stat`."""
-    watched = LISTENER.watched
+    watched = EAR.watched
     if watched is None:
         return
     if event == "open":
@@ -98,7 +98,7 @@ def note_open(watched: Watched, arguments: tuple[Any, ...]) -> None:
         return
     place = os.path.abspath(os.fsdecode(path))
     real = os.path.realpath(place)
-    if place.startswith(LISTENER.ignored) or real.startswith(LISTENER.ignored):
+    if place.startswith(EAR.ignored) or real.startswith(EAR.ignored):
         return
     try:
         watched.files[place] = os.stat(place).st_size
