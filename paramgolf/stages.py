@@ -1,5 +1,6 @@
 """The stages of a run: train, export, score. Each leaves its outcome in the run's folder and can be taken up again."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from paramgolf.batch import Batch
 from paramgolf.data.dataset import Dataset
 from paramgolf.data.slots import Loader
 from paramgolf.errors import UsageError
+from paramgolf.evaluate.evaluation import require_time
 from paramgolf.events import Events
 from paramgolf.folder import RunFolder
 from paramgolf.model.attention import choose
@@ -202,8 +204,8 @@ class Calibrated(NamedTuple):
     """What the model's inputs look like, as far as its quantizers ask."""
 
     hessians: dict[str, Tensor]
-    seconds: float
-    """That it took, which count as training (rules R4)."""
+    training_seconds: float
+    """That it took, where they count as training (rules R4)."""
 
 
 def calibrate(session: Session, model: GPT) -> Calibrated:
@@ -217,7 +219,7 @@ def calibrate(session: Session, model: GPT) -> Calibrated:
     hessians = {name: place.sum_on_host(hessian) for name, hessian in hessians.items()}
     seconds = time.perf_counter() - began
     session.events.emit("calibrated", hessians=len(hessians), seconds=seconds)
-    return Calibrated(hessians, seconds)
+    return Calibrated(hessians, seconds if run.quant.calibration.reads_training_text else 0.0)
 
 
 def calibration_text(session: Session) -> Iterator[Batch]:
@@ -299,7 +301,9 @@ def form(run: Run) -> str:
 def score_stage(session: Session, validation: Validation) -> Result:
     """Decode the artifact into a fresh model, score it and write the result.
 
-    Raises `OverBytes` after writing when code and artifact exceed the contest's budget.
+    The clock runs from opening the artifact to the final score; the plain score of the round trip comes after it.
+    Raises `OverBytes` after writing when code and artifact exceed the contest's budget, then `OverTime` when a strict
+    evaluation took longer than its own.
     """
     run, folder, place = session.run, session.folder, session.place
     exported = Exported(**folder.read_json(folder.export))
@@ -308,15 +312,17 @@ def score_stage(session: Session, validation: Validation) -> Result:
     model = fresh_model(run, place)
     restore(model, unpack(artifact, expected_of(model), digest=run.digest))
     model.at(1.0)
-    decode_seconds = time.perf_counter() - began
-    plain = validation.score(model, validation.plain)
+    strict = run.evaluate.strict
+    deadline = began + run.contest.eval_seconds if strict else math.inf
+    final = validation.final(model, lambda: deadline - time.perf_counter())
+    seconds = time.perf_counter() - began
+    same = run.evaluate.protocol == validation.plain and not run.evaluate.on_logits
+    plain = final if same else validation.score(model, validation.plain)
     tell_score(session, "roundtrip", plain.tally.nats_per_token, plain.tally.bits_per_byte, plain.seconds)
-    final = plain
-    if run.evaluate.protocol != validation.plain:
-        final = validation.score(model, run.evaluate.protocol)
+    if not same:
         what = type(run.evaluate.protocol).__name__.lower()
         tell_score(session, what, final.tally.nats_per_token, final.tally.bits_per_byte, final.seconds)
-    total, seconds = len(artifact) + exported.code_bytes, decode_seconds + final.seconds
+    total = len(artifact) + exported.code_bytes
     contest = run.contest
     result = Result(
         preset=run.name,
@@ -358,6 +364,8 @@ def score_stage(session: Session, validation: Validation) -> Result:
         folder.write_json(folder.result, result.as_json())
     session.events.emit("finished", **result.as_json())
     check_budget(total, exported.code_bytes, contest.artifact_bytes, artifact_ledger(artifact))
+    if strict:
+        require_time(seconds, contest.eval_seconds)
     return result
 
 

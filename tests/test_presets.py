@@ -14,6 +14,7 @@ from paramgolf.presets.proxy import Proxy
 from paramgolf.run import Run
 from paramgolf.techniques.model import SmearV2
 from paramgolf.techniques.optim import EMA, Warmdown
+from paramgolf.techniques.quant import GPTQ, LQER, SDClip, SmallInt8
 from paramgolf.train.growth import SeqGrowth
 
 
@@ -128,6 +129,9 @@ def test_the_last_record_differs_from_pr1787_as_published():
         "optim.token.beta2": 0.99,
         "optim.scalar.beta2": 0.99,
         "optim.schedule.share": 0.85,
+        "quant.mlp.clip.sigmas": 11.5,
+        "quant.embed.clip.sigmas": 14.0,
+        "quant.refine.lqer": LQER(rank=4, top=3, bits=4, group=64),
     }
 
 
@@ -136,6 +140,11 @@ def test_steps_between_milestones_are_small():
         "optim.matrix.lr": 0.026,
         "optim.schedule.share": 0.75,
         "train.reserve_seconds": 4.0,
+        "quant.attention.clip.sigmas": 13.0,
+        "quant.mlp.clip.sigmas": 12.0,
+        "quant.embed.bits": 7,
+        "quant.embed.clip.sigmas": 15.0,
+        "quant.calibration.batches_read": 16,
     }
     assert changes("pr1851", "pr1855").keys() < changes("pr1787", "pr1855").keys()
     assert changes("pr1953", "pr2014") == {
@@ -160,6 +169,17 @@ def test_the_settings_of_the_last_record():
     assert (model.layers, model.dim, model.heads, model.kv_heads, model.vocab) == (11, 512, 8, 4, 8192)
     scales = [optim.schedule(Progress(done, 0, 0.0)) for done in (0.15, 0.575, 0.915, 1.0)]
     assert scales == pytest.approx([1.0, 0.5, 0.1, 0.1])  # training catalogue §11
+
+
+def test_the_export_of_the_last_record():
+    """Presets catalogue §5."""
+    quant = preset("pr1855").quant
+    assert quant.attention == GPTQ(bits=6, clip=SDClip(sigmas=13.0))
+    assert quant.mlp == GPTQ(bits=6, clip=SDClip(sigmas=11.5))
+    assert quant.embed == GPTQ(bits=7, clip=SDClip(sigmas=14.0))
+    assert quant.gate == SmallInt8()
+    assert quant.refine == (LQER(rank=4, top=3, bits=4, group=64),)
+    assert preset("pr1855@h100").quant == quant
 
 
 @pytest.mark.parametrize("name", ["baseline", "pr414", "pr1218", "pr1394", "pr1855", "pr2014"])

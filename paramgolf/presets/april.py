@@ -1,7 +1,8 @@
 """Record presets of the first half of April 2026: larger vocabularies, recurrence, parallel halves; rows of 2,048.
 
-Export is int8 rows and brotli where they published int6 GPTQ; evaluation is sliding windows where they published
-test-time training.
+Exports are int6 GPTQ and brotli, from #1394 on with SDClip and of the embedding too; small tensors are fp16. Hessians
+are summed over ranks, where the records kept rank 0's. Evaluation is sliding windows where they published test-time
+training.
 """
 
 from dataclasses import replace
@@ -11,6 +12,9 @@ from paramgolf.optim.adam import AdamConfig
 from paramgolf.optim.groups import OptimConfig
 from paramgolf.optim.muon import MuonConfig
 from paramgolf.presets.march import full_model, pr1060
+from paramgolf.quant.plain_values import PlainValues
+from paramgolf.quant.plan import QuantConfig
+from paramgolf.quant.training_batches import TrainingBatches
 from paramgolf.run import Run
 from paramgolf.techniques.artifact import BrotliCoder
 from paramgolf.techniques.data import Shuffled
@@ -28,13 +32,15 @@ from paramgolf.techniques.model import (
     ValueEmbedding,
 )
 from paramgolf.techniques.optim import EMA, RowNorm, Warmdown
+from paramgolf.techniques.quant import GPTQ, HessianSDClip, Int8Rows, MixedBits, QuantileSearch, SDClip
 
 
 def pr1204() -> Run:
     """#1204, 2026-03-31. Published: 1.1063. Serial lanes from layer 7; layers 4 and 5 once more, their MLPs untied.
 
     The repeat began at step 3,000 of about 6,200: here at 0.48 of training. Not here: layer 0 without attention.
-    Its "split learning rates" scale gradients of matrices that Muon normalizes: a hidden no-op, left out.
+    Its "split learning rates" scale gradients of matrices that Muon normalizes: a hidden no-op, left out. Export: int6
+    where inputs are strongest, int5 elsewhere; how many is not in the catalogue.
     """
     run = pr1060()
     return replace(
@@ -47,6 +53,7 @@ def pr1204() -> Run:
             order=Recurrence(first=4, last=5, starts=(0.48,)),
             repeats=UntiedPasses(controls=True, mlp=True),
         ),
+        quant=replace(run.quant, allocate=MixedBits(keep=60, bits=5)),
     )
 
 
@@ -54,9 +61,11 @@ def pr1218() -> Run:
     """#1218, 2026-04-01. Published: 1.0979; 34,401,371 parameters; 5,967 steps of 98.9 ms.
 
     4,096 pieces, 4× feed-forward, weight decay 0.085, gated skips; smear, bigram hash and value residual removed, value
-    embedding kept. From here on the table of rotations is built for the training length and not stretched.
+    embedding kept. From here on the table of rotations is built for the training length and not stretched. Export: int6
+    GPTQ on 64 batches of training text, int8 embedding.
     """
     run = pr1060()
+    feedback = GPTQ(bits=6, clip=QuantileSearch())
     return replace(
         run,
         name="pr1218",
@@ -71,6 +80,13 @@ def pr1218() -> Run:
             average=EMA(decay=0.997),
         ),
         train=replace(run.train, steps=20_000, reserve_seconds=10.0),
+        quant=QuantConfig(
+            attention=feedback,
+            mlp=feedback,
+            embed=Int8Rows(),
+            scale=PlainValues(bits=16),
+            calibration=TrainingBatches(batches_read=64),
+        ),
         artifact=ArtifactConfig(coder=BrotliCoder()),
     )
 
@@ -103,9 +119,10 @@ def pr1394() -> Run:
     """#1394, 2026-04-05. Published: 1.0856; 35,943,512 parameters; 4,986 steps of 118 ms.
 
     8,192 pieces, no value embedding, layers 4 and 5 twice more from half of training on ("Loop45 × 2" names two extra
-    passes), shuffled windows, row normalization. Published export: GPTQ of the embedding too.
+    passes), shuffled windows, row normalization. Export: steps by SDClip, 12.85 σ; int8 GPTQ of the embedding, 20 σ.
     """
     run = pr1218()
+    feedback = GPTQ(bits=6, clip=SDClip(sigmas=12.85))
     return replace(
         run,
         name="pr1394",
@@ -113,14 +130,24 @@ def pr1394() -> Run:
         model=replace(run.model, vocab=8192, on_value=(), order=Recurrence(first=4, last=5, starts=(0.50, 0.50))),
         optim=replace(run.optim, on_update=(RowNorm(),)),
         train=replace(run.train, reserve_seconds=12.0),
+        quant=replace(run.quant, attention=feedback, mlp=feedback, embed=GPTQ(bits=8, clip=SDClip(sigmas=20.0))),
     )
 
 
 def pr1412() -> Run:
-    """#1412, 2026-04-06. Published: 1.0835. Parallel halves from layer 7, extra passes one after the other."""
+    """#1412, 2026-04-06. Published: 1.0835. Parallel halves from layer 7, extra passes one after the other.
+
+    Export: rows that meet strong inputs get wider clips.
+    """
     run = pr1394()
     order = Recurrence(first=4, last=5, starts=(0.50, 0.65))
-    return replace(run, name="pr1412", model=replace(run.model, stream=ParallelHalves(last=4), order=order))
+    feedback = GPTQ(bits=6, clip=HessianSDClip(sigmas=12.85, weight=0.175))
+    return replace(
+        run,
+        name="pr1412",
+        model=replace(run.model, stream=ParallelHalves(last=4), order=order),
+        quant=replace(run.quant, attention=feedback, mlp=feedback),
+    )
 
 
 def pr1413() -> Run:

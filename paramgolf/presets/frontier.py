@@ -1,14 +1,16 @@
 """Presets after the last record, on canonical data: mostly evaluation; of training, learned bounds and growing rows.
 
-Published with AWQ-lite and LQER exports and test-time training, which are not here yet.
+Published with test-time training.
 """
 
 from dataclasses import replace
 
 from paramgolf.presets.packed_era import pr1855
+from paramgolf.quant.training_batches import TrainingBatches
 from paramgolf.run import Run
 from paramgolf.techniques.evaluate import Documents
 from paramgolf.techniques.model import AsymLogit, LeakyReLUSquared, QKGain, QKNorm, Rope
+from paramgolf.techniques.quant import LQER, AWQLite
 from paramgolf.train.growth import SeqGrowth
 
 
@@ -18,7 +20,12 @@ def pr1945() -> Run:
     There only test-time training moves the bounds, from 30; here they are parameters and learn all along.
     """
     run = pr1855()
-    return replace(run, name="pr1945", model=replace(run.model, softcap=AsymLogit(cap=30.0)))
+    return replace(
+        run,
+        name="pr1945",
+        model=replace(run.model, softcap=AsymLogit(cap=30.0)),
+        quant=replace(run.quant, refine=(AWQLite(width=64, top=1), *run.quant.refine)),
+    )
 
 
 def pr1953() -> Run:
@@ -57,8 +64,17 @@ def pr2140() -> Run:
 def pr2135() -> Run:
     """#2135 on #2130. Published: 1.05651. Matrices at 0.028 and learned bounds; the rest is export and evaluation.
 
-    The catalogue does not say which of #1953's and #2014's other settings #2130 has: here it stands on #1945.
+    Export: calibration on 32 batches instead of 16, LQER with steps for 32 numbers. The catalogue does not say which of
+    #1953's and #2014's other settings #2130 has: here it stands on #1945.
     """
     run = pr1945()
-    matrix = replace(run.optim.matrix, lr=0.028)
-    return replace(run, name="pr2135", optim=replace(run.optim, matrix=matrix))
+    return replace(
+        run,
+        name="pr2135",
+        optim=replace(run.optim, matrix=replace(run.optim.matrix, lr=0.028)),
+        quant=replace(
+            run.quant,
+            calibration=TrainingBatches(batches_read=32),
+            refine=(AWQLite(width=64, top=1), LQER(rank=4, top=3, bits=4, group=32)),
+        ),
+    )

@@ -1,13 +1,15 @@
 """Record presets from #1530 on: packed documents, CaseOps, gates; up to the last record, #1855.
 
-Export is int8 rows and brotli where they published int6 and int7 GPTQ, from #1851 on with LQER; evaluation is
-document by document where they published LoRA test-time training. Their logs list YaRN: it was never on, and the table
+Exports are int6 GPTQ of the blocks and int7 of the embedding, from #1851 on with LQER; calibration reads the run's own
+packed documents, where the records read windows of 2,048 without a mask. Evaluation is document by document where they
+published LoRA test-time training. Their logs list YaRN: it was never on, and the table
 of rotations is not stretched. The records clip gradients before they average them over ranks, this after.
 """
 
 from dataclasses import replace
 
 from paramgolf.presets.april import pr1529
+from paramgolf.quant.training_batches import TrainingBatches
 from paramgolf.run import Run
 from paramgolf.techniques.data import Packed
 from paramgolf.techniques.evaluate import Documents
@@ -22,7 +24,7 @@ from paramgolf.techniques.model import (
     SparseGate,
 )
 from paramgolf.techniques.optim import DecayTaper, PolarExpress, Warmdown
-from paramgolf.techniques.quant import Int8Rows
+from paramgolf.techniques.quant import GPTQ, LQER, SDClip, SmallInt8
 
 CASEOPS_VARIANT = "sp8192_lossless_caps_caseops_v1_reserved"
 """The official CaseOps variant of 8,192 pieces."""
@@ -49,7 +51,8 @@ def pr1530() -> Run:
 def pr1626() -> Run:
     """#1626, 2026-04-14. Published: 1.0719; 35,944,602 parameters; 4,971 steps of 119.9 ms.
 
-    Matrices at 0.026, warmdown over 0.75, 4 s instead of 13 kept for calibration.
+    Matrices at 0.026, warmdown over 0.75, 4 s instead of 13 kept for calibration on 16 batches instead of 64. Export:
+    feed-forwards clipped at 12 σ, attention at 13, the embedding as int7 at 15.
     """
     run = pr1530()
     return replace(
@@ -57,6 +60,13 @@ def pr1626() -> Run:
         name="pr1626",
         optim=replace(run.optim, matrix=replace(run.optim.matrix, lr=0.026), schedule=Warmdown(share=0.75)),
         train=replace(run.train, reserve_seconds=4.0),
+        quant=replace(
+            run.quant,
+            attention=GPTQ(bits=6, clip=SDClip(sigmas=13.0)),
+            mlp=GPTQ(bits=6, clip=SDClip(sigmas=12.0)),
+            embed=GPTQ(bits=7, clip=SDClip(sigmas=15.0)),
+            calibration=TrainingBatches(batches_read=16),
+        ),
     )
 
 
@@ -101,7 +111,7 @@ def pr1736() -> Run:
         name="pr1736",
         data=replace(run.data, variant=CASEOPS_VARIANT),
         model=replace(run.model, on_heads=(XSA(), GatedAttention(std=0.005))),
-        quant=replace(run.quant, gate=Int8Rows(keep=0)),
+        quant=replace(run.quant, gate=SmallInt8()),
     )
 
 
@@ -131,15 +141,20 @@ def pr1851() -> Run:
     The rerun of #1868 kept 8 s for calibration, with no loss. Published with validation every 4,000 steps.
     """
     run = pr1787()
-    model = replace(run.model, on_embed=(SmearV2(width=12),))
-    return replace(run, name="pr1851", model=model)
+    return replace(
+        run,
+        name="pr1851",
+        model=replace(run.model, on_embed=(SmearV2(width=12),)),
+        quant=replace(run.quant, refine=(LQER(rank=4, top=3, bits=4, group=64),)),
+    )
 
 
 def pr1855() -> Run:
     """#1855, 2026-04-27. Published: 1.06108, the last record; 35,945,671 parameters; 4,931 steps of 121.7 ms.
 
-    Nine settings over #1851, three of them of training: warmdown over 0.85, AdamW's β2 0.99, gates half as sharp. The
-    rest are of export and test-time training. Its log prints an embedding rate of 0.6, used only without tying.
+    Nine settings over #1851, three of them of training: warmdown over 0.85, AdamW's β2 0.99, gates half as sharp. Two
+    are of export: feed-forwards clipped at 11.5 σ, the embedding at 14. The rest are of test-time training. Its log
+    prints an embedding rate of 0.6, used only without tying.
     """
     run = pr1851()
     return replace(
@@ -151,5 +166,10 @@ def pr1855() -> Run:
             token=replace(run.optim.token, beta2=0.99),
             scalar=replace(run.optim.scalar, beta2=0.99),
             schedule=Warmdown(share=0.85, floor=0.10),
+        ),
+        quant=replace(
+            run.quant,
+            mlp=GPTQ(bits=6, clip=SDClip(sigmas=11.5)),
+            embed=GPTQ(bits=7, clip=SDClip(sigmas=14.0)),
         ),
     )

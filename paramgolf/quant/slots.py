@@ -131,6 +131,11 @@ class CalibratedModel(Protocol):
 class Calibration(Protocol):
     """Slot `quant.calibration`: the text whose inputs the Hessians are summed over."""
 
+    @property
+    def reads_training_text(self) -> bool:
+        """Whether it reads `training`: then its seconds count as training (rules R4)."""
+        ...
+
     def batches(self, model: CalibratedModel, training: Iterator[Batch]) -> Iterator[Batch]:
         """Batches on the model's device; `training` gives those of the run's loader, without end."""
         ...

@@ -8,6 +8,7 @@ are added to those of the run, which `train.reserve_seconds` keeps free.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import ClassVar
 
 from paramgolf.batch import Batch
 from paramgolf.quant.slots import CalibratedModel
@@ -18,6 +19,8 @@ from paramgolf.registry import technique
 @dataclass(frozen=True, kw_only=True)
 class TrainingBatches:
     """Calibrate on batches of the training loader."""
+
+    reads_training_text: ClassVar[bool] = True
 
     batches_read: int = 16
     """Batches of each rank; a batch is what a device holds at once in training."""

@@ -10,6 +10,7 @@ that is 30 % of the steps (+0.028, #1234): training text read in time is better 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ from paramgolf.registry import technique
 @dataclass(frozen=True, kw_only=True)
 class SelfGenerated:
     """Calibrate on text of the model's own."""
+
+    reads_training_text: ClassVar[bool] = False
 
     sequences: int = 64
     """Rows that are sampled."""
