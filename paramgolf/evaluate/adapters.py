@@ -114,9 +114,13 @@ class HeadAside(nn.Module):
         return self.inner.head_weight()
 
     def head_bias(self) -> Tensor:
-        """(R, T, V): the bias, if there is one, and what the adapter adds."""
+        """(R, T, V): the bias, if there is one, and what the adapter adds.
+
+        Asked before the head has read anything, it says no more than that there is a bias.
+        """
         bias, seen = self.inner.head_bias(), self.seen
-        assert seen is not None
+        if seen is None:
+            return self.inner.head_weight().new_zeros(())
         self.seen = None
         added: Tensor = self.delta(seen).float()
         return added if bias is None else added + bias
