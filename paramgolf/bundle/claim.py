@@ -93,7 +93,7 @@ class ClaimReader:
                 continue
             found = finite_number(value)
             if found is None or not isinstance(value, int | float):
-                self.oddities.append(f"{self.where}{key} is {shortened(value)}, a number is wanted")
+                self.oddities.append(f"{self.where}{key} is {shown_json(value)}, a number is wanted")
             if found is not None:
                 return found
         return None
@@ -115,7 +115,7 @@ class ClaimReader:
         """The text under `key`."""
         value = self.values.get(key)
         if value is not None and not isinstance(value, str):
-            self.oddities.append(f"{self.where}{key} is {shortened(value)}, text is wanted")
+            self.oddities.append(f"{self.where}{key} is {shown_json(value)}, text is wanted")
         return value if isinstance(value, str) else None
 
 
@@ -128,7 +128,7 @@ def read_claim(content: bytes | str) -> Claim:
             "submission.json is not JSON", evidence=str(error)[:200], fix="python -m json.tool FILE"
         ) from error
     if not isinstance(values, dict):
-        raise DataError("submission.json holds no object", evidence=f"it holds {shortened(values)}")
+        raise DataError("submission.json holds no object", evidence=f"it holds {shown_json(values)}")
     reader = ClaimReader(values)
     seeds = tuple(seed_claims(values, reader.oddities))
     bpb, loss, total = reader.number(*BPB_KEYS), reader.number(*LOSS_KEYS), reader.whole(*TOTAL_KEYS)
@@ -171,12 +171,12 @@ def seed_claims(values: Mapping[str, Any], oddities: list[str]) -> Iterator[Seed
     elif isinstance(results, list):
         entries = [(item.get("seed"), item) if isinstance(item, Mapping) else (item, {}) for item in results]
     else:
-        oddities.append(f"seeds are {shortened(results)}, a list is wanted")
+        oddities.append(f"seeds are {shown_json(results)}, a list is wanted")
         return
     for name, item in entries:
         seed = seed_number(name)
         if seed is None:
-            oddities.append(f"{shortened(name)} is no seed")
+            oddities.append(f"{shown_json(name)} is no seed")
             continue
         reader = ClaimReader(item if isinstance(item, Mapping) else {}, f"seed {seed}: ")
         yield SeedClaim(
@@ -225,7 +225,7 @@ def finite_number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def shortened(value: Any) -> str:
+def shown_json(value: Any) -> str:
     """A value of JSON in a message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -27,7 +27,7 @@ SHORT_README = 300
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class LintedFolder:
     """A submission as it was read."""
 
     folder: Path
@@ -70,7 +70,7 @@ def folder_findings(folder: Path, contest: Contest, *, start: bool) -> Iterator[
     read = claim_in(path) if path else None
     claim = read if isinstance(read, Claim) else None
     logs = {log.relative_to(folder).as_posix(): log_text(log) for log in log_paths(folder)}
-    entry = Entry(
+    entry = LintedFolder(
         folder=folder,
         claim=claim,
         claim_file=path.name if path else CLAIM_NAME,
@@ -122,7 +122,7 @@ def log_text(path: Path) -> str:
         return file.read().decode("utf-8", "replace")
 
 
-def entry_files(entry: Entry) -> Iterator[LintFinding]:
+def entry_files(entry: LintedFolder) -> Iterator[LintFinding]:
     """Files that are missing, too small or too large."""
     folder, rule = entry.folder, "README: submission folder"
     if claim_path(folder) is None:
@@ -142,7 +142,7 @@ def entry_files(entry: Entry) -> Iterator[LintFinding]:
             yield LintFinding("warning", name, "a file is too large for a pull request", evidence, rule, "leave it out")
 
 
-def readme_findings(entry: Entry) -> Iterator[LintFinding]:
+def readme_findings(entry: LintedFolder) -> Iterator[LintFinding]:
     """A README that is missing, short, or speaks of another score."""
     path = next((path for path in sorted(entry.folder.glob("*")) if path.name.lower() == "readme.md"), None)
     if path is None or not path.is_file():

@@ -10,7 +10,7 @@ from paramgolf.bundle.lint_finding import (
     TIME_TOLERANCE,
     LintFinding,
     Severity,
-    bytes_per_token,
+    implied_ratio,
     official_vocabularies,
     rounding,
 )
@@ -25,7 +25,7 @@ LOWEST_BPB, HIGHEST_BPB = 0.6, 8.0
 def claim_findings(claim: Claim, file: str, contest: Contest) -> Iterator[LintFinding]:
     """Everything wrong with `claim`, read from `file`, under the budgets of `contest`."""
     yield from claimed_fields(claim, file)
-    yield from claimed_bytes(claim, file, contest)
+    yield from claimed_sizes(claim, file, contest)
     yield from claimed_scores(claim, file)
     yield from claimed_means(claim, file)
     yield from claimed_seeds(claim, file)
@@ -58,7 +58,7 @@ def is_iso_date(text: str) -> bool:
         return False
 
 
-def claimed_bytes(claim: Claim, file: str, contest: Contest) -> Iterator[LintFinding]:
+def claimed_sizes(claim: Claim, file: str, contest: Contest) -> Iterator[LintFinding]:
     """Sizes over the budget, and totals that are not sums or not the largest."""
     cap = min(contest.artifact_bytes, claim.byte_budget or contest.artifact_bytes)
     rule = "README: 16,000,000 decimal bytes, every seed; #825, #769, #1978"
@@ -69,7 +69,7 @@ def claimed_bytes(claim: Claim, file: str, contest: Contest) -> Iterator[LintFin
         if size > cap:
             evidence = f"{what}: {size:,} bytes, {size - cap:,} over {cap:,} ({cap / 2**20:.2f} MiB)"
             yield LintFinding("error", file, "code and model exceed the byte budget", evidence, rule, "compress more")
-        elif size < 10_000:
+        elif size < 1_000:
             evidence = f"{what}: {size:,}"
             yield LintFinding("warning", file, "a size is too small to be one in bytes", evidence, rule, "give bytes")
     largest = max((seed.total_bytes for seed in claim.seeds if seed.total_bytes is not None), default=None)
@@ -130,7 +130,7 @@ def score_ratios(pairs: list[tuple[str, float | None, float | None]]) -> dict[st
     for what, loss, bpb in both:
         alike = [(a, b) for name, a, b in both if (name == "all") == (what == "all")]
         errors = rounding([a for a, _ in alike]) / loss + rounding([b for _, b in alike]) / bpb
-        found[what] = ScoreRatio(bytes_per_token(loss, bpb), errors + 1e-6)
+        found[what] = ScoreRatio(implied_ratio(loss, bpb), errors + 1e-6)
     return found
 
 

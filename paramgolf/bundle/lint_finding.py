@@ -46,7 +46,7 @@ TIME_TOLERANCE = 1.0
 (#1908), 0.06 accepted in many."""
 
 
-def bytes_per_token(val_loss: float, val_bpb: float) -> float:
+def implied_ratio(val_loss: float, val_bpb: float) -> float:
     """Bytes of text a token that the two forms of one score imply."""
     return val_loss / math.log(2) / val_bpb
 

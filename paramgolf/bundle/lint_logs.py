@@ -7,7 +7,7 @@ from paramgolf.bundle.claim import Claim, SeedClaim
 from paramgolf.bundle.lint_finding import (
     TIME_TOLERANCE,
     LintFinding,
-    bytes_per_token,
+    implied_ratio,
     official_vocabularies,
     rounding,
 )
@@ -68,7 +68,7 @@ def logged_coverage(facts: LogFacts, file: str) -> Iterator[LintFinding]:
     final = facts.final
     if final is None or facts.val_tokens is None or not final.val_loss > 0 < final.val_bpb:
         return
-    ratio = bytes_per_token(final.val_loss, final.val_bpb)
+    ratio = implied_ratio(final.val_loss, final.val_bpb)
     fitting = official_vocabularies(ratio)
     counts = {count for vocabulary in fitting for count in vocabulary.val_tokens}
     # Evaluations round to their own length: a row of 4,096 more or less is no other split.
@@ -115,7 +115,7 @@ def claimed_in_logs(claim: Claim, logs: Logs, file: str) -> Iterator[LintFinding
             evidence = f"logs: {', '.join(logs) or 'none'}"
             yield LintFinding("error", file, f"seed {seed.seed} has no log", evidence, "README: logs", "add its log")
         else:
-            yield from seed_in_log(seed, logs[name], name)
+            yield from seed_in_log(seed, logs[name], name, claim.code_bytes)
 
 
 def log_of(seed: int, logs: Logs) -> str | None:
@@ -136,8 +136,8 @@ def score_in_logs(claim: Claim, logs: Logs, file: str) -> Iterator[LintFinding]:
         yield LintFinding("error", file, "no log holds the score", evidence, "README: logs; #1133", "claim what ran")
 
 
-def seed_in_log(seed: SeedClaim, facts: LogFacts, file: str) -> Iterator[LintFinding]:
-    """Whether the log of a seed says what is claimed of it."""
+def seed_in_log(seed: SeedClaim, facts: LogFacts, file: str, code_bytes: int | None) -> Iterator[LintFinding]:
+    """Whether the log of a seed says what is claimed of it, `code_bytes` for the code."""
     final = facts.final
     if final is not None and seed.val_bpb is not None:
         # A log's own lines may be rounded to four digits.
@@ -149,15 +149,23 @@ def seed_in_log(seed: SeedClaim, facts: LogFacts, file: str) -> Iterator[LintFin
             yield LintFinding("error", file, cause, evidence, "README: logs; #1133", "claim what ran")
         elif abs(final.val_bpb - seed.val_bpb) > slack:
             yield LintFinding("warning", file, "the claimed score is not the log's last", evidence, "README: logs", "")
-    if None not in (seed.total_bytes, facts.total_bytes) and seed.total_bytes not in (
-        facts.total_bytes,
-        facts.model_bytes,
-    ):
-        evidence = f"seed {seed.seed}: {seed.total_bytes:,} claimed, {facts.total_bytes:,} in the log"
-        yield LintFinding("error", file, "the size is not the log's", evidence, "README", "claim what ran")
-    if seed.total_bytes is not None and seed.total_bytes == facts.model_bytes != facts.total_bytes:
-        evidence = f"seed {seed.seed}: {seed.total_bytes:,} is the model alone, with code {facts.total_bytes:,}"
-        yield LintFinding("warning", file, "code is left out of the size", evidence, "README", "add the code")
+    yield from size_in_log(seed, facts, file, code_bytes)
     if None not in (seed.steps, facts.steps) and seed.steps != facts.steps:
         evidence = f"seed {seed.seed}: {seed.steps:,} claimed, {facts.steps:,} in the log"
         yield LintFinding("warning", file, "the number of steps is not the log's", evidence, "README: logs", "")
+
+
+def size_in_log(seed: SeedClaim, facts: LogFacts, file: str, code_bytes: int | None) -> Iterator[LintFinding]:
+    """Whether the size of a seed is the log's total; that may count the code otherwise, but not the model."""
+    claimed, total, model = seed.total_bytes, facts.total_bytes, facts.model_bytes
+    if claimed is None or total is None or claimed == total:
+        return
+    evidence = f"seed {seed.seed}: {claimed:,} claimed, {total:,} in the log"
+    if claimed == model:
+        evidence += f", {model:,} of it the model alone"
+        yield LintFinding("warning", file, "code is left out of the size", evidence, "README", "add the code")
+    elif model is not None and code_bytes is not None and claimed == model + code_bytes:
+        evidence += f": the same model of {model:,} and {code_bytes:,} for the code"
+        yield LintFinding("note", file, "the log counts the code otherwise", evidence, "README", "")
+    else:
+        yield LintFinding("error", file, "the size is not the log's", evidence, "README", "claim what ran")

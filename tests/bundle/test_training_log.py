@@ -51,8 +51,8 @@ def test_a_traceback() -> None:
 
 
 WORDS = """step: 1/2 99999999999999999999/1 val_loss: val_bpb: 2.5 nan inf 1e999 -1 . .. train_time: 5ms ms eval_time:
-42 seed: Serialized model int6+lzma: 100 bytes Code size (compressed) Total submission size x: total_eval_time: 3s \u0663
-collected 67 Hessians in beginning eval timer decompression done Traceback (most recent call last):"""
+seed: 42 Serialized model int6+lzma: 100 bytes Code size (compressed) Total submission size x: total_eval_time: 3s
+collected 67 Hessians in beginning eval timer decompression done \u0663 Traceback (most recent call last):"""
 words = st.sampled_from([*WORDS.split(), "\n", "\n\n"])
 
 
