@@ -17,9 +17,11 @@ from paramgolf.cli.analyze import (
 from paramgolf.cli.catalogue import diff_command, presets_command, techniques_command
 from paramgolf.cli.data_commands import check_command, fetch_command, prepare_command, retokenize_command
 from paramgolf.cli.health import doctor_command, estimate_command
+from paramgolf.cli.lint import lint_command
 from paramgolf.cli.output import stdout_console
 from paramgolf.cli.past import list_command, show_command
 from paramgolf.cli.running import export_command, run_command, score_command, train_command
+from paramgolf.cli.submit import submit_command
 from paramgolf.cli.verify import verify_command
 
 ABOUT = """Train the best language model whose code and compressed weights fit a byte budget, scored in bits per byte.
@@ -40,6 +42,11 @@ EXAMPLES = {
     "techniques": ("paramgolf techniques", "paramgolf techniques rope"),
     "estimate": ("paramgolf estimate baseline", "paramgolf estimate baseline --set model.layers=11 --json"),
     "verify": ("paramgolf verify runs/FOLDER", "paramgolf verify my_module:Predictor --data data --html report.html"),
+    "submit": (
+        "paramgolf submit runs/SEED_1 runs/SEED_2 runs/SEED_3 --name Wide --author A --github-id a --blurb Wider.",
+        "paramgolf submit demo --seeds 1,2,3 --best 1.0611 --name Wide --author A --github-id a --blurb Wider.",
+    ),
+    "lint": ("paramgolf lint records/track_10min_16mb/FOLDER", "paramgolf lint submission.json --json"),
     "doctor": ("paramgolf doctor", "paramgolf doctor --json"),
     "data": ("paramgolf data prepare stdlib", "paramgolf data check data"),
     "data prepare": (
@@ -108,6 +115,8 @@ def application() -> App:
         ("techniques", techniques_command),
         ("estimate", estimate_command),
         ("verify", verify_command),
+        ("submit", submit_command),
+        ("lint", lint_command),
         ("doctor", doctor_command),
     )
     for name, command in top:
