@@ -1,6 +1,7 @@
 """The rules the judge cites, each with its authority, thread and date (rules catalogue R1 to R8).
 
-Dates are those of the thread's first post, of the ruling where one comment made it, or of the record's folder.
+Dates are those of the thread's first post, or of the ruling where one comment made it. The README is read as it stood at
+the last update of its leaderboard, 2026-05-02 (#2146).
 """
 
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ CITED = (
         text="The whole validation split is scored, every target once",
         authority="readme",
         threads="README; #1835",
-        date="2026-03-18",
+        date="2026-05-02",
         disputed="The official script drops up to L-1 final targets of the stream, L being its row length.",
     ),
     Rule(
@@ -109,7 +110,7 @@ CITED = (
         text="Bits per byte divide by the UTF-8 bytes of the validation text; a changed tokenizer must prove them",
         authority="readme",
         threads="README; issue #1017",
-        date="2026-03-18",
+        date="2026-05-02",
     ),
     Rule(
         key="space_twice",
@@ -144,7 +145,7 @@ CITED = (
         text="Code bytes plus compressed model bytes are at most 16,000,000: decimal megabytes, not MiB; every seed",
         authority="readme",
         threads="README",
-        date="2026-03-18",
+        date="2026-05-02",
         disputed="Code is counted raw, or as the compressed wrapper that the accepted records report.",
     ),
     Rule(
@@ -152,7 +153,7 @@ CITED = (
         text="The artifact is self-contained: no network, no training data at evaluation unless inside the bytes",
         authority="readme",
         threads="README",
-        date="2026-03-18",
+        date="2026-05-02",
     ),
     Rule(
         key="paid_prefix",
@@ -181,7 +182,7 @@ CITED = (
         text="Evaluation takes at most a further 600 s",
         authority="readme",
         threads="README; #1855",
-        date="2026-03-18",
+        date="2026-05-02",
         disputed="Strictly from opening the artifact to the score; records leave out decoding and compile warm-up.",
     ),
     Rule(
@@ -196,14 +197,14 @@ CITED = (
         text="The score comes again from the artifact and the code of the folder alone",
         authority="readme",
         threads="README",
-        date="2026-03-18",
+        date="2026-05-02",
     ),
     Rule(
         key="margin",
         text="A record beats the best by 0.005 nats at p < 0.01",
         authority="readme",
         threads="README; #1902",
-        date="2026-03-18",
+        date="2026-05-02",
         disputed="The audited chain took p < 0.25 against the predecessor, without the margin (#1902, 2026-04-28).",
     ),
 )

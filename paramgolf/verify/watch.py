@@ -81,7 +81,7 @@ def heard(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open":
         note_open(watched, arguments)
     elif event in NETWORK_EVENTS:
-        what = f"{event} {', '.join(str(a) for a in arguments[-2:] if not hasattr(a, 'fileno'))}"[:200]
+        what = f"{event} {', '.join(str(a) for a in arguments if not hasattr(a, 'fileno'))}"[:200]
         watched.network[what] = None
         raise NetworkRefused(f"the network is not allowed while scoring: {what}", fix="score without it")
     elif event in PROGRAM_EVENTS:
