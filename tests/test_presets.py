@@ -6,12 +6,14 @@ import torch
 
 from paramgolf.config import differences, overridden
 from paramgolf.errors import UsageError
+from paramgolf.evaluate.adapt import AdapterConfig
 from paramgolf.model.gpt import GPT, parameter_count
 from paramgolf.optim.schedule import Progress
 from paramgolf.parts import Role, declared
 from paramgolf.presets import PRESETS, preset
 from paramgolf.presets.proxy import Proxy
 from paramgolf.run import Run
+from paramgolf.techniques.evaluate import SGDTTT, PhasedTTT, Sliding
 from paramgolf.techniques.model import SmearV2
 from paramgolf.techniques.optim import EMA, Warmdown
 from paramgolf.techniques.quant import GPTQ, LQER, SDClip, SmallInt8
@@ -132,6 +134,10 @@ def test_the_last_record_differs_from_pr1787_as_published():
         "quant.mlp.clip.sigmas": 11.5,
         "quant.embed.clip.sigmas": 14.0,
         "quant.refine.lqer": LQER(rank=4, top=3, bits=4, group=64),
+        "evaluate.protocol.adapters.rank": 80,
+        "evaluate.protocol.adapters.weight_decay": 0.5,
+        "evaluate.protocol.adapters.beta2": 0.99,
+        "evaluate.protocol.prefix": 2500,
     }
 
 
@@ -145,6 +151,7 @@ def test_steps_between_milestones_are_small():
         "quant.embed.bits": 7,
         "quant.embed.clip.sigmas": 15.0,
         "quant.calibration.batches_read": 16,
+        "evaluate.protocol": PhasedTTT(adapters=AdapterConfig(weight_decay=0.5, alpha=96.0, warm=False), prefix=2000),
     }
     assert changes("pr1851", "pr1855").keys() < changes("pr1787", "pr1855").keys()
     assert changes("pr1953", "pr2014") == {
@@ -152,6 +159,10 @@ def test_steps_between_milestones_are_small():
         "train.seq_growth": SeqGrowth(earlier=(1024, 2048), until=(0.1, 0.7), rewarm=32),
         "train.reserve_seconds": 4.0,
         "evaluate.protocol.length": 3072,
+        "evaluate.protocol.phases": 1,
+        "evaluate.protocol.adapters.documents": 24,
+        "evaluate.protocol.adapters.short_chunks": (8, 24),
+        "evaluate.protocol.adapters.short_until": (256, 2000),
     }
 
 
@@ -180,6 +191,24 @@ def test_the_export_of_the_last_record():
     assert quant.gate == SmallInt8()
     assert quant.refine == (LQER(rank=4, top=3, bits=4, group=64),)
     assert preset("pr1855@h100").quant == quant
+
+
+def test_the_evaluations_that_ran():
+    """Presets catalogue §4, table C."""
+    sgd = {name: preset(name).evaluate.protocol for name in ("pr549", "pr1413", "pr1493")}
+    assert {name: (p.lr, p.epochs, p.chunk, p.momentum, p.rows, p.clip) for name, p in sgd.items()} == {
+        "pr549": (0.002, 3, 32_768, 0.9, 32, 1.0),
+        "pr1413": (0.005, 3, 32_768, 0.9, 32, 1.0),
+        "pr1493": (0.005, 3, 32_768, 0.9, 32, 1.0),
+    }
+    assert all(isinstance(p, SGDTTT) for p in sgd.values())
+    for name in ("pr414", "pr1019", "pr1060", "pr1218", "pr1394"):
+        assert preset(name).evaluate.protocol == Sliding(stride=64)
+    last = preset("pr1855").evaluate.protocol
+    assert (last.phases, last.prefix, last.lr, last.momentum, last.step_tokens) == (3, 2500, 0.001, 0.9, 32_768)
+    adapters = last.adapters
+    assert (adapters.rank, adapters.alpha, adapters.lr, adapters.chunk, adapters.documents) == (80, 144, 1e-4, 48, 64)
+    assert (adapters.beta1, adapters.beta2, adapters.weight_decay, adapters.warm) == (0.0, 0.99, 0.5, True)
 
 
 @pytest.mark.parametrize("name", ["baseline", "pr414", "pr1218", "pr1394", "pr1855", "pr2014"])

@@ -1,8 +1,7 @@
 """Record presets of the first half of April 2026: larger vocabularies, recurrence, parallel halves; rows of 2,048.
 
 Exports are int6 GPTQ and brotli, from #1394 on with SDClip and of the embedding too; small tensors are fp16. Hessians
-are summed over ranks, where the records kept rank 0's. Evaluation is sliding windows where they published test-time
-training.
+are summed over ranks, where the records kept rank 0's.
 """
 
 from dataclasses import replace
@@ -18,6 +17,7 @@ from paramgolf.quant.training_batches import TrainingBatches
 from paramgolf.run import Run
 from paramgolf.techniques.artifact import BrotliCoder
 from paramgolf.techniques.data import Shuffled
+from paramgolf.techniques.evaluate import SGDTTT, NgramTilt
 from paramgolf.techniques.model import (
     BigramHash,
     ParallelHalves,
@@ -154,7 +154,8 @@ def pr1413() -> Run:
     """#1413, 2026-04-06. Published: 1.0828 after SGD test-time training. QK gain 5.0 on #1394."""
     run = pr1394()
     on_qk = (QKNorm(), Rope(channels=16), QKGain(start=5.0))
-    return replace(run, name="pr1413", model=replace(run.model, on_qk=on_qk))
+    evaluation = replace(run.evaluate, protocol=SGDTTT(lr=0.005))
+    return replace(run, name="pr1413", model=replace(run.model, on_qk=on_qk), evaluate=evaluation)
 
 
 def pr1493() -> Run:
@@ -179,13 +180,14 @@ def pr1493() -> Run:
             schedule=Warmdown(share=0.72),
             average=EMA(decay=0.9965),
         ),
+        evaluate=replace(run.evaluate, protocol=SGDTTT(lr=0.005)),
     )
 
 
 def pr1514() -> Run:
     """#1514, 2026-04-09. Published: 1.0798. Momentum 0.97, QK gain 5.0, the passes from half of training on.
 
-    Its value residual was an option left off; its n-gram tilt belongs to evaluation.
+    Its value residual was an option left off. The settings of its n-gram tilt are not known: these are #2135's.
     """
     run = pr1493()
     return replace(
@@ -197,6 +199,7 @@ def pr1514() -> Run:
             order=Recurrence(first=3, last=5, starts=(0.50, 0.50)),
         ),
         optim=replace(run.optim, matrix=replace(run.optim.matrix, momentum=0.97)),
+        evaluate=replace(run.evaluate, on_logits=(NgramTilt(),)),
     )
 
 

@@ -16,7 +16,7 @@ from paramgolf.presets.baseline import baseline
 from paramgolf.run import Run
 from paramgolf.techniques.artifact import LzmaCoder, ZstdCoder
 from paramgolf.techniques.data import Coprime
-from paramgolf.techniques.evaluate import Sliding
+from paramgolf.techniques.evaluate import SGDTTT, Sliding
 from paramgolf.techniques.model import (
     XSA,
     BigramHash,
@@ -166,6 +166,7 @@ def pr549() -> Run:
         model=replace(run.model, activation=LeakyReLUSquared(slope=0.5), on_embed=(BigramHash(rows=1536, width=128),)),
         train=replace(run.train, steps=9000),
         artifact=ArtifactConfig(coder=LzmaCoder()),
+        evaluate=replace(run.evaluate, protocol=SGDTTT(lr=0.002)),
     )
 
 
@@ -188,6 +189,7 @@ def pr1019() -> Run:
             calibration=SelfGenerated(),
             refine=(SelectivePruning(),),
         ),
+        evaluate=replace(run.evaluate, protocol=Sliding(stride=64)),
     )
 
 

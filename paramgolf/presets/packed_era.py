@@ -1,18 +1,19 @@
 """Record presets from #1530 on: packed documents, CaseOps, gates; up to the last record, #1855.
 
 Exports are int6 GPTQ of the blocks and int7 of the embedding, from #1851 on with LQER; calibration reads the run's own
-packed documents, where the records read windows of 2,048 without a mask. Evaluation is document by document where they
-published LoRA test-time training. Their logs list YaRN: it was never on, and the table
-of rotations is not stretched. The records clip gradients before they average them over ranks, this after.
+packed documents, where the records read windows of 2,048 without a mask. Adapters of the output projection and of the
+feed-forward stand beside them, where the records' start from the block's input. Their logs list YaRN: it was never on,
+and the table of rotations is not stretched. The records clip gradients before they average them over ranks, this after.
 """
 
 from dataclasses import replace
 
+from paramgolf.evaluate.adapt import AdapterConfig
 from paramgolf.presets.april import pr1529
 from paramgolf.quant.training_batches import TrainingBatches
 from paramgolf.run import Run
 from paramgolf.techniques.data import Packed
-from paramgolf.techniques.evaluate import Documents
+from paramgolf.techniques.evaluate import LoraTTT, PhasedTTT
 from paramgolf.techniques.model import (
     XSA,
     AttentionOutGate,
@@ -25,6 +26,13 @@ from paramgolf.techniques.model import (
 )
 from paramgolf.techniques.optim import DecayTaper, PolarExpress, Warmdown
 from paramgolf.techniques.quant import GPTQ, LQER, SDClip, SmallInt8
+
+COLD_ADAPTERS = AdapterConfig(rank=96, alpha=96.0, chunk=32, weight_decay=0.5, beta2=0.999, warm=False)
+"""Adapters before #1767: not scaled, all new for each document."""
+WARM_ADAPTERS = replace(COLD_ADAPTERS, alpha=144.0, chunk=48, weight_decay=1.0, warm=True)
+"""Adapters of #1767."""
+LAST_ADAPTERS = replace(WARM_ADAPTERS, rank=80, weight_decay=0.5, beta2=0.99)
+"""Adapters of #1855."""
 
 CASEOPS_VARIANT = "sp8192_lossless_caps_caseops_v1_reserved"
 """The official CaseOps variant of 8,192 pieces."""
@@ -44,7 +52,7 @@ def pr1530() -> Run:
         model=replace(run.model, context=98_304, on_qk=(QKNorm(), Rope(channels=16), QKGain(start=5.0))),
         optim=replace(run.optim, matrix=replace(run.optim.matrix, momentum=0.97)),
         train=replace(run.train, reserve_seconds=13.0),
-        evaluate=replace(run.evaluate, protocol=Documents()),
+        evaluate=replace(run.evaluate, protocol=LoraTTT(adapters=COLD_ADAPTERS)),
     )
 
 
@@ -66,6 +74,9 @@ def pr1626() -> Run:
             mlp=GPTQ(bits=6, clip=SDClip(sigmas=12.0)),
             embed=GPTQ(bits=7, clip=SDClip(sigmas=15.0)),
             calibration=TrainingBatches(batches_read=16),
+        ),
+        evaluate=replace(
+            run.evaluate, protocol=PhasedTTT(adapters=replace(COLD_ADAPTERS, chunk=48), phases=3, prefix=2000)
         ),
     )
 
@@ -132,6 +143,7 @@ def pr1787() -> Run:
             schedule=Warmdown(share=0.75, floor=0.10),
         ),
         train=replace(run.train, reserve_seconds=0.5, val_every=0),
+        evaluate=replace(run.evaluate, protocol=PhasedTTT(adapters=WARM_ADAPTERS, phases=3, prefix=2000)),
     )
 
 
@@ -153,8 +165,8 @@ def pr1855() -> Run:
     """#1855, 2026-04-27. Published: 1.06108, the last record; 35,945,671 parameters; 4,931 steps of 121.7 ms.
 
     Nine settings over #1851, three of them of training: warmdown over 0.85, AdamW's β2 0.99, gates half as sharp. Two
-    are of export: feed-forwards clipped at 11.5 σ, the embedding at 14. The rest are of test-time training. Its log
-    prints an embedding rate of 0.6, used only without tying.
+    are of export: feed-forwards clipped at 11.5 σ, the embedding at 14. Four are of test-time training: rank 80, weight
+    decay 0.5, β2 0.99, 2,500 documents. Its log prints an embedding rate of 0.6, used only without tying.
     """
     run = pr1851()
     return replace(
@@ -172,4 +184,5 @@ def pr1855() -> Run:
             mlp=GPTQ(bits=6, clip=SDClip(sigmas=11.5)),
             embed=GPTQ(bits=7, clip=SDClip(sigmas=14.0)),
         ),
+        evaluate=replace(run.evaluate, protocol=PhasedTTT(adapters=LAST_ADAPTERS, phases=3, prefix=2500)),
     )
