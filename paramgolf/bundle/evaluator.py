@@ -1,0 +1,172 @@
+"""What is known of the value of an expression."""
+
+import ast
+import dataclasses
+import itertools
+import operator
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast, get_type_hints
+
+from paramgolf.bundle.known import Fact, Facts, OneOf, distinct, live
+from paramgolf.bundle.units import Home, Units, home_of
+
+Scope = dict[str, Fact]
+"""Local names of a function; a name that is there hides the module's."""
+
+COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Is: operator.is_,
+    ast.IsNot: operator.is_not,
+    ast.In: lambda a, b: a in b,
+    ast.NotIn: lambda a, b: a not in b,
+}
+PURE: dict[str, Callable[..., Any]] = {"any": any, "all": all, "len": len, "bool": bool, "max": max, "min": min}
+DEEPEST = 4
+"""Calls within calls that are followed."""
+FEW = 64
+"""More combinations than this are not tried out."""
+
+
+class Named(NamedTuple):
+    """A type, of which only its name matters."""
+
+    name: str
+
+
+class Evaluator:
+    """What is known of expressions in one module."""
+
+    def __init__(self, facts: Facts, units: Units, module: str) -> None:
+        self.facts = facts
+        self.units = units
+        self.module = module
+
+    def fact(self, node: ast.expr, scope: Scope, depth: int = 0) -> Fact:
+        """What is known of the value of `node`."""
+        if isinstance(node, ast.Constant):
+            return OneOf((node.value,))
+        if isinstance(node, ast.Name):
+            return scope.get(node.id)
+        if isinstance(node, ast.Attribute) and node.attr == "__name__":
+            return self.type_name(self.fact(node.value, scope, depth))
+        if isinstance(node, ast.Attribute):
+            return self.facts.attribute(self.fact(node.value, scope, depth), node.attr)
+        if isinstance(node, ast.Tuple):
+            return self.combined(lambda *items: items, node.elts, scope, depth)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            decided = self.truth(node.operand, scope, depth)
+            return None if decided is None else OneOf((not decided,))
+        if isinstance(node, ast.Compare) and len(node.ops) == 1:
+            return self.comparison(node, scope, depth)
+        if isinstance(node, ast.BoolOp):
+            decided = self.junction(node, scope, depth)
+            return None if decided is None else OneOf((decided,))
+        if isinstance(node, ast.IfExp):
+            decided = self.truth(node.test, scope, depth)
+            return None if decided is None else self.fact(node.body if decided else node.orelse, scope, depth)
+        return self.call(node, scope, depth) if isinstance(node, ast.Call) else None
+
+    def type_name(self, fact: Fact) -> Fact:
+        """The name of a known type."""
+        if not isinstance(fact, OneOf) or not all(isinstance(value, Named) for value in fact.values):
+            return None
+        return OneOf(tuple(value.name for value in fact.values))
+
+    def truth(self, node: ast.expr, scope: Scope, depth: int = 0) -> bool | None:
+        """Whether `node` is true, where that is known."""
+        fact = self.fact(node, scope, depth)
+        if not isinstance(fact, OneOf):
+            return None
+        found = {bool(value) for value in fact.values}
+        return found.pop() if len(found) == 1 else None
+
+    def junction(self, node: ast.BoolOp, scope: Scope, depth: int) -> bool | None:
+        """The truth of an `and` or `or`. One decided term may decide it, whatever the others are."""
+        ends = isinstance(node.op, ast.Or)
+        found = [self.truth(value, scope, depth) for value in node.values]
+        if ends in found and all(is_silent(value) for value in node.values[: found.index(ends)]):
+            return ends
+        return None if None in found else not ends
+
+    def comparison(self, node: ast.Compare, scope: Scope, depth: int) -> Fact:
+        """A comparison, tried out on every value."""
+        compare = COMPARISONS[type(node.ops[0])]
+        sides = [node.left, node.comparators[0]]
+        if isinstance(node.ops[0], ast.Is | ast.IsNot) and not any(
+            isinstance(side, ast.Constant) and side.value is None for side in sides
+        ):
+            return None
+        return self.combined(compare, sides, scope, depth)
+
+    def call(self, node: ast.Call, scope: Scope, depth: int) -> Fact:
+        """A call of a builtin, `isinstance`, or a function of ours that only returns an expression."""
+        if not isinstance(node.func, ast.Name) or node.func.id in scope:
+            return None
+        name = node.func.id
+        if name == "isinstance" and len(node.args) == 2:
+            kind = live(self.module, ast.unparse(node.args[1]))
+            return self.combined(lambda value: isinstance(value, kind), node.args[:1], scope, depth) if kind else None
+        if name == "type" and len(node.args) == 1:
+            return self.combined(lambda value: Named(type(value).__name__), node.args, scope, depth)
+        if name in PURE and not node.keywords and home_of(self.units, self.module, name) is None:
+            return self.combined(PURE[name], node.args, scope, depth)
+        home = home_of(self.units, self.module, name)
+        if home is None or home.definition is None:
+            return None
+        fact = self.tried(node, home, scope, depth)
+        return fact if fact is not None or depth >= DEEPEST else self.through(node, home, scope, depth)
+
+    def tried(self, node: ast.Call, home: Home, scope: Scope, depth: int) -> Fact:
+        """The result of a function of the configuration alone, if it is a plain value: it is called."""
+        facts = [self.fact(item, scope, depth) for item in node.args]
+        values = [fact.values[0] for fact in facts if isinstance(fact, OneOf) and len(fact.values) == 1]
+        parts = [value for value in values if dataclasses.is_dataclass(value)]
+        definition = home.definition
+        if definition is None or node.keywords or len(values) < len(node.args) or not parts:
+            return None
+        function = live(definition.module, definition.name)
+        if isinstance(function, type) or get_type_hints(function).get("return") not in (str, int, bool, float):
+            return None
+        return OneOf((function(*values),))
+
+    def through(self, node: ast.Call, home: Home, scope: Scope, depth: int) -> Fact:
+        """The value of a function of ours whose whole body is one `return`."""
+        function = home.definition.node if home.definition else None
+        if not isinstance(function, ast.FunctionDef) or function.decorator_list or function.args.vararg:
+            return None
+        body = [item for item in function.body if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))]
+        if len(body) != 1 or not isinstance(body[0], ast.Return) or body[0].value is None:
+            return None
+        names = [argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)]
+        inner: Scope = dict.fromkeys(names)
+        for name, value in zip(names, node.args, strict=False):
+            inner[name] = self.fact(value, scope, depth)
+        inner |= {keyword.arg: self.fact(keyword.value, scope, depth) for keyword in node.keywords if keyword.arg}
+        if not all(is_silent(value) for value in (*node.args, *(keyword.value for keyword in node.keywords))):
+            return None
+        other = Evaluator(self.facts, self.units, home.definition.module if home.definition else self.module)
+        return other.fact(body[0].value, inner, depth + 1)
+
+    def combined(self, work: Callable[..., Any], nodes: list[ast.expr], scope: Scope, depth: int) -> Fact:
+        """`work` on every combination of the values of `nodes`."""
+        facts = [self.fact(node, scope, depth) for node in nodes]
+        if not all(isinstance(fact, OneOf) for fact in facts):
+            return None
+        choices = list(itertools.product(*(cast(OneOf, fact).values for fact in facts)))
+        if len(choices) > FEW:
+            return None
+        try:
+            return OneOf(distinct(tuple(work(*choice) for choice in choices)))
+        except (TypeError, ValueError, ArithmeticError):
+            return None
+
+
+def is_silent(node: ast.expr) -> bool:
+    """Whether leaving out the evaluation of `node` changes nothing: it calls nothing and stores nothing."""
+    loud = (ast.Call, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr, ast.ListComp, ast.SetComp, ast.DictComp)
+    return not any(isinstance(inner, loud) for inner in ast.walk(node))

@@ -1,0 +1,320 @@
+"""Constant folding: the branches that a fixed configuration never takes are left out.
+
+Only decisions are folded (`if`, `while`, conditional expressions, loops over nothing); a value keeps the name of its
+setting, so that the script stays readable.
+"""
+
+import ast
+import copy
+from collections.abc import Iterator
+from typing import Any, cast
+
+from paramgolf.bundle.evaluator import Evaluator, Scope
+from paramgolf.bundle.gather import Gathered, Key, Passed
+from paramgolf.bundle.known import Fact, Facts, Instance, OneOf, hints_of, live, names_in
+from paramgolf.bundle.units import Units, home_of
+
+class Fold(ast.NodeTransformer):
+    """Folds the decisions in a definition of `module`, in place."""
+
+    def __init__(self, facts: Facts, units: Units, module: str, gathered: Gathered) -> None:
+        self.evaluator = Evaluator(facts, units, module)
+        self.gathered = gathered
+        self.facts = facts
+        self.module = module
+        self.scope: Scope = {}
+        self.owner: type | None = None
+        self.key: Key | None = None
+        """The class or function at the top level that is being folded; None inside a function."""
+        self.self_of: tuple[str, Key] | None = None
+        """Name of the first argument of the method that is being folded, and its class."""
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
+        self.owner = live(self.module, node.name) if self.owner is None else None
+        self.key = (self.module, node.name)
+        self.generic_visit(node)
+        self.owner = self.key = None
+        return node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        outer = self.scope, self.owner, self.key, self.self_of
+        self.scope = {**self.scope, **self.arguments(node, self.owner)}
+        self.scope |= dict.fromkeys(stored_names(node))
+        if self.owner is not None and self.key and node.args.args:
+            self.self_of = (node.args.args[0].arg, self.key)
+        self.owner = self.key = None
+        for name, value in single_assignments(node):
+            if name not in argument_names(node.args):
+                self.scope[name] = self.evaluator.fact(value, self.scope)
+        node.args.defaults = [cast(ast.expr, self.visit(item)) for item in node.args.defaults]
+        node.args.kw_defaults = [item and cast(ast.expr, self.visit(item)) for item in node.args.kw_defaults]
+        node.decorator_list = [cast(ast.expr, self.visit(item)) for item in node.decorator_list]
+        node.body = [inner for item in node.body for inner in listed(self.visit(item))]
+        node.body = until_the_end(node.body) or [ast.Pass()]
+        self.scope, self.owner, self.key, self.self_of = outer
+        return node
+
+    def arguments(self, node: ast.FunctionDef, owner: type | None) -> Scope:
+        """What the annotations of a function say of its arguments, and its class of the first."""
+        names = argument_names(node.args)
+        found: Scope = dict.fromkeys(names)
+        space = names_in(self.module)
+        arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        for argument in arguments:
+            if argument.annotation is not None:
+                found[argument.arg] = self.facts.annotated(evaluated(argument.annotation, space))
+        static = any(isinstance(d, ast.Name) and d.id in ("staticmethod", "classmethod") for d in node.decorator_list)
+        method = owner is not None and bool(arguments) and not static
+        called_with = self.facts.parameters.get(self.called_as(node, owner), {})
+        found |= {name: fact for name, fact in called_with.items() if fact is not None}
+        if owner is not None and method:
+            found[arguments[0].arg] = self.own(owner)
+        return found
+
+    def called_as(self, node: ast.FunctionDef, owner: type | None) -> Key:
+        """The name by which calls reach a function: its own, or for `__init__` that of its class."""
+        top = not self.self_of and not (owner is None and self.scope)
+        if owner is not None:
+            return (self.module, owner.__name__) if node.name == "__init__" else ("", "")
+        return (self.module, node.name) if top else ("", "")
+
+    def own(self, kind: type) -> Fact:
+        """What is known of `self` in a method of `kind`, other classes' inheritance included."""
+        fact = self.facts.of_class(kind)
+        return fact if fact is not None else Instance(kind)
+
+    def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
+        return cast(ast.expr, self.hidden(node, argument_names(node.args)))
+
+    def visit_ListComp(self, node: ast.ListComp) -> ast.expr:
+        return cast(ast.expr, self.hidden(node, stored_names(node)))
+
+    visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp  # type: ignore[assignment]
+
+    def hidden(self, node: ast.AST, names: set[str]) -> ast.AST:
+        """Visit `node`, inside which nothing is known of `names`."""
+        outer = self.scope
+        self.scope = {**outer, **dict.fromkeys(names)}
+        self.generic_visit(node)
+        self.scope = outer
+        return node
+
+    def visit_If(self, node: ast.If) -> ast.stmt | list[ast.stmt]:
+        decided = self.evaluator.truth(node.test, self.scope)
+        if decided is not None:
+            return [inner for item in (node.body if decided else node.orelse) for inner in listed(self.visit(item))]
+        node.test = self.lighter(node.test)
+        self.generic_visit(node)
+        node.body = node.body or [ast.Pass()]
+        return node
+
+    def lighter(self, test: ast.expr) -> ast.expr:
+        """A condition without the terms that are known; only its truth stays the same."""
+        if not isinstance(test, ast.BoolOp):
+            return test
+        neutral = isinstance(test.op, ast.And)
+        kept = [value for value in test.values if self.evaluator.truth(value, self.scope) is not neutral]
+        return test if len(kept) == len(test.values) else kept[0] if len(kept) == 1 else ast.BoolOp(test.op, kept)
+
+    def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
+        decided = self.evaluator.truth(node.test, self.scope)
+        if decided is not None:
+            return cast(ast.AST, self.visit(node.body if decided else node.orelse))
+        node.test = self.lighter(node.test)
+        return self.generic_visit(node)
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        self.generic_visit(node)
+        neutral = isinstance(node.op, ast.And)
+        first = node.values[0]
+        while len(node.values) > 1 and self.evaluator.truth(first, self.scope) is neutral:
+            node.values = node.values[1:]
+            first = node.values[0]
+        return first if len(node.values) == 1 or self.evaluator.truth(first, self.scope) is not None else node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Note what is passed; a name that is called does not escape by that."""
+        if isinstance(node.func, ast.Name) and node.func.id not in self.scope:
+            home = home_of(self.evaluator.units, self.module, node.func.id)
+            if node.func.id in ("isinstance", "issubclass"):
+                node.args[0] = cast(ast.expr, self.visit(node.args[0]))
+                return node
+            if home and home.definition:
+                self.note(node, (home.definition.module, home.definition.name))
+                node.args = [cast(ast.expr, self.visit(item)) for item in node.args]
+                for keyword in node.keywords:
+                    keyword.value = cast(ast.expr, self.visit(keyword.value))
+                fact = self.evaluator.tried(node, home, self.scope, 0)
+                return spelled(fact.values[0]) if isinstance(fact, OneOf) and fact.plain else node
+        return self.worked_out(cast(ast.expr, self.generic_visit(node)))
+
+    def worked_out(self, node: ast.expr) -> ast.expr:
+        """A name of a type, as text: a minifier may shorten the type's own."""
+        names = [inner for inner in ast.walk(node) if isinstance(inner, ast.Attribute) and inner.attr == "__name__"]
+        fact = self.evaluator.fact(node, self.scope) if names else None
+        return spelled(fact.values[0]) if isinstance(fact, OneOf) and fact.plain else node
+
+    def note(self, node: ast.Call, key: Key) -> None:
+        """Remember the arguments of a call."""
+        if any(isinstance(item, ast.Starred) for item in node.args) or any(item.arg is None for item in node.keywords):
+            self.gathered.escaped.add(key)
+            return
+        positional = tuple(self.evaluator.fact(item, self.scope) for item in node.args)
+        named = {item.arg: self.evaluator.fact(item.value, self.scope) for item in node.keywords if item.arg}
+        self.gathered.calls.setdefault(key, []).append(Passed(positional, named))
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        if isinstance(node.ctx, ast.Load) and node.id not in self.scope:
+            home = home_of(self.evaluator.units, self.module, node.id)
+            if home and home.definition:
+                self.gathered.escaped.add((home.definition.module, home.definition.name))
+        if node.id == "cls" and self.self_of:
+            self.gathered.escaped.add(self.self_of[1])
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
+        node.value = node.value and cast(ast.expr, self.visit(node.value))
+        if isinstance(node.target, ast.Attribute):
+            self.stored(node.target, node.value)
+        return node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        self.generic_visit(node)
+        for target in node.targets:
+            for inner in ast.walk(target):
+                if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
+                    self.stored(inner, node.value if inner is target else None)
+        return node
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
+        if isinstance(node.target, ast.Attribute):
+            self.gathered.overwritten.add(node.target.attr)
+        return self.generic_visit(node)
+
+    def stored(self, target: ast.Attribute, value: ast.expr | None) -> None:
+        """Note an assignment to an attribute."""
+        if self.self_of and isinstance(target.value, ast.Name) and target.value.id == self.self_of[0]:
+            fact = self.evaluator.fact(value, self.scope) if value is not None else None
+            self.gathered.kept.setdefault((self.self_of[1], target.attr), []).append(fact)
+        else:
+            self.gathered.overwritten.add(target.attr)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
+        """A property of the configuration, worked out once and for all; a field keeps its name."""
+        self.generic_visit(node)
+        if node.attr == "__name__":
+            return self.worked_out(node)
+        whole = self.evaluator.fact(node.value, self.scope)
+        if not isinstance(whole, OneOf) or node.attr in self.facts.changed:
+            return node
+        derived = all(isinstance(getattr(type(value), node.attr, None), property) for value in whole.values)
+        fact = self.facts.attribute(whole, node.attr) if derived and isinstance(node.ctx, ast.Load) else None
+        return spelled(fact.values[0]) if isinstance(fact, OneOf) and fact.plain else node
+
+    def visit_For(self, node: ast.For) -> ast.stmt | list[ast.stmt]:
+        fact = self.evaluator.fact(node.iter, self.scope)
+        if isinstance(fact, OneOf) and fact.values == ((),):
+            return [inner for item in node.orelse for inner in listed(self.visit(item))]
+        self.generic_visit(node)
+        return node
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        for name in ("body", "orelse", "finalbody"):
+            block = getattr(node, name, None)
+            if isinstance(block, list):
+                setattr(node, name, until_the_end(block) or ([ast.Pass()] if name == "body" else []))
+        return node
+
+
+def spelled(value: Any) -> ast.expr:
+    """The expression for a plain value."""
+    return ast.parse(repr(value), mode="eval").body
+
+
+def listed(result: ast.AST | list[ast.stmt] | None) -> list[ast.stmt]:
+    """What a visit gave, as statements."""
+    return [] if result is None else result if isinstance(result, list) else [cast(ast.stmt, result)]
+
+
+def until_the_end(block: list[ast.stmt]) -> list[ast.stmt]:
+    """The statements up to the first that leaves the block."""
+    ends = (place for place, item in enumerate(block) if isinstance(item, ast.Return | ast.Raise | ast.Continue | ast.Break))
+    return block[: next(ends, len(block)) + 1]
+
+
+def argument_names(arguments: ast.arguments) -> set[str]:
+    """The names of all arguments."""
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+    return {argument.arg for argument in every if argument is not None}
+
+
+def stored_names(node: ast.AST) -> set[str]:
+    """Every name that is bound somewhere inside `node`."""
+    found = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and not isinstance(inner.ctx, ast.Load)}
+    inside = [inner for inner in ast.walk(node) if inner is not node]
+    found |= {inner.name for inner in inside if isinstance(inner, ast.FunctionDef | ast.ClassDef)}
+    return found | {inner.name for inner in inside if isinstance(inner, ast.ExceptHandler) and inner.name}
+
+
+def single_assignments(function: ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
+    """Locals that are bound at exactly one place, by a plain assignment, with what they are bound to, in order."""
+    counts: dict[str, int] = {}
+    pairs: list[tuple[str, ast.expr]] = []
+    for node in ast.walk(function):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            counts[node.id] = counts.get(node.id, 0) + 1
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            counts |= dict.fromkeys(node.names, 2)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef) and node is not function:
+            counts[node.name] = 2
+    for node in own_nodes(function):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            pairs += assigned_pairs(node.targets[0], node.value)
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            pairs += assigned_pairs(node.target, node.value)
+    return ((name, value) for name, value in pairs if counts.get(name) == 1)
+
+
+def own_nodes(function: ast.AST) -> Iterator[ast.AST]:
+    """Everything inside a function but outside of the functions, lambdas and classes in it."""
+    for child in ast.iter_child_nodes(function):
+        yield child
+        if not isinstance(child, ast.FunctionDef | ast.Lambda | ast.ClassDef):
+            yield from own_nodes(child)
+
+
+def assigned_pairs(target: ast.expr, value: ast.expr) -> list[tuple[str, ast.expr]]:
+    """The names in `target` with the expression that each is assigned."""
+    if isinstance(target, ast.Name):
+        return [(target.id, value)]
+    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
+        return [pair for left, right in zip(target.elts, value.elts, strict=True) for pair in assigned_pairs(left, right)]
+    return []
+
+
+def evaluated(annotation: ast.expr, space: dict[str, Any]) -> Any:
+    """The object that an annotation stands for; None where its names exist for type checkers only."""
+    text = annotation.value if isinstance(annotation, ast.Constant) else ast.unparse(annotation)
+    if not isinstance(text, str):
+        return None
+    try:
+        return hints_of(_with_hint(text, space)).get("value")
+    except SyntaxError:
+        return None
+
+
+def _with_hint(text: str, space: dict[str, Any]) -> Any:
+    """A function whose only annotation is `text`, in the name space `space`."""
+
+    def probe() -> None: ...
+
+    function = type(probe)(probe.__code__, space)
+    function.__annotations__ = {"value": text}
+    return function
+
+
+def folded(node: ast.stmt, facts: Facts, units: Units, module: str, gathered: Gathered) -> ast.stmt:
+    """A copy of a top-level definition of `module` without the branches that are never taken."""
+    result = Fold(facts, units, module, gathered).visit(copy.deepcopy(node))
+    return cast(ast.stmt, ast.fix_missing_locations(result))

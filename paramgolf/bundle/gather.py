@@ -1,0 +1,82 @@
+"""What the reached program passes to its own functions, and what it keeps in attributes: facts for the next folding."""
+
+import ast
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from paramgolf.bundle.known import Fact, Instance, OneOf, distinct, live
+
+Key = tuple[str, str]
+"""A module and a top-level name in it."""
+
+
+class Passed(NamedTuple):
+    """The arguments of one call."""
+
+    positional: tuple[Fact, ...]
+    named: Mapping[str, Fact]
+
+
+class Gathered:
+    """Filled while definitions are folded."""
+
+    def __init__(self) -> None:
+        self.calls: dict[Key, list[Passed]] = {}
+        self.escaped: set[Key] = set()
+        """What is also used otherwise than by calling it: nothing is known of its arguments."""
+        self.kept: dict[tuple[Key, str], list[Fact]] = {}
+        """(class, attribute) -> what its own methods assign to it."""
+        self.overwritten: set[str] = set()
+        """Attributes assigned from outside of their object."""
+
+    def parameters(self, key: Key, arguments: ast.arguments, *, method: bool) -> dict[str, Fact]:
+        """What is known of the parameters of a function, or of the `__init__` of a class."""
+        if key in self.escaped or arguments.vararg or arguments.kwarg or arguments.posonlyargs:
+            return {}
+        positional = [argument.arg for argument in arguments.args][int(method) :]
+        defaults = dict(zip(reversed(positional), reversed(arguments.defaults), strict=False))
+        defaults |= {
+            argument.arg: value for argument, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if value
+        }
+        found = {}
+        for name in (*positional, *(argument.arg for argument in arguments.kwonlyargs)):
+            fallback = defaults.get(name)
+            default = OneOf((fallback.value,)) if isinstance(fallback, ast.Constant) else None
+            facts = [argument_of(call, name, positional, default) for call in self.calls.get(key, [])]
+            found[name] = joined(facts)
+        return found
+
+    def attributes(self) -> dict[tuple[type, str], Fact]:
+        """(class, attribute) -> what it is once and for all, where one place assigns it."""
+        found: dict[tuple[type, str], Fact] = {}
+        places: dict[str, list[type]] = {}
+        for ((module, name), attribute), facts in self.kept.items():
+            kind = live(module, name)
+            if isinstance(kind, type):
+                places.setdefault(attribute, []).extend([kind] * len(facts))
+        for ((module, name), attribute), facts in self.kept.items():
+            kind = live(module, name)
+            if not isinstance(kind, type) or attribute in self.overwritten:
+                continue
+            related = [other for other in places[attribute] if issubclass(other, kind) or issubclass(kind, other)]
+            if len(related) == 1 and facts[0] is not None and not hasattr(kind, attribute):
+                found[kind, attribute] = facts[0]
+        return found
+
+
+def argument_of(call: Passed, name: str, positional: list[str], default: Fact) -> Fact:
+    """What one call passes for the parameter `name`."""
+    if name in call.named:
+        return call.named[name]
+    place = positional.index(name) if name in positional else len(call.positional)
+    return call.positional[place] if place < len(call.positional) else default
+
+
+def joined(facts: Iterable[Fact]) -> Fact:
+    """What holds whichever of `facts` is the case."""
+    every = list(facts)
+    if every and all(isinstance(fact, OneOf) for fact in every):
+        return OneOf(distinct(tuple(value for fact in every if isinstance(fact, OneOf) for value in fact.values)))
+    if every and all(isinstance(fact, Instance) and fact == every[0] for fact in every):
+        return every[0]
+    return None

@@ -1,0 +1,173 @@
+"""What is known of the values in a program whose configuration is fixed.
+
+A run's configuration is a tree of frozen dataclasses that nothing changes, so an attribute of a value whose static type
+is one of them is one of few values, and the package is checked by `mypy --strict`: what an annotation says holds.
+"""
+
+import copy
+import dataclasses
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, get_args, get_origin
+
+from paramgolf.bundle.units import OURS
+
+PLAIN = (bool, int, float, str, type(None))
+
+
+class OneOf(NamedTuple):
+    """An expression's value is one of `values`: parts of the configuration, or plain values."""
+
+    values: tuple[Any, ...]
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is a single value that source can spell."""
+        return len(self.values) == 1 and is_plain(self.values[0])
+
+
+class Instance(NamedTuple):
+    """An expression's value is an instance of a class of ours that is no configuration."""
+
+    kind: type
+
+
+Fact = OneOf | Instance | None
+"""None: nothing is known."""
+
+
+class Facts:
+    """The configuration and what its classes imply."""
+
+    def __init__(self, config: Any, *, closed: frozenset[str], changed: frozenset[str] = frozenset()) -> None:
+        self.parts = tuple(parts_of(config))
+        """Every dataclass in the tree, the whole one first."""
+        self.closed = closed
+        """Names of classes of which the configuration holds every instance."""
+        self.changed = changed
+        """Names of fields that the program gives other values."""
+        self.parameters: Mapping[tuple[str, str], Mapping[str, Fact]] = {}
+        """(module, function or class) -> what is known of what it is called with."""
+        self.attributes: Mapping[tuple[type, str], Fact] = {}
+        """(class, attribute) -> what it is in every object."""
+
+    def sharpened(
+        self, parameters: Mapping[tuple[str, str], Mapping[str, Fact]], attributes: Mapping[tuple[type, str], Fact]
+    ) -> "Facts":
+        """The same with what is known of parameters and attributes."""
+        other = copy.copy(self)
+        other.parameters, other.attributes = parameters, attributes
+        return other
+
+    def of_class(self, kind: Any) -> Fact:
+        """What an annotation by the class `kind` says."""
+        if not isinstance(kind, type) or not kind.__module__.startswith(OURS):
+            return None
+        if getattr(kind, "_is_protocol", False):
+            return None
+        values = tuple(part for part in self.parts if isinstance(part, kind))
+        if not values:
+            return Instance(kind)
+        return OneOf(distinct(values)) if {type(value).__name__ for value in values} <= self.closed else None
+
+    def annotated(self, kind: Any) -> Fact:
+        """What an annotation, already evaluated, says."""
+        if get_args(kind) and type(None) in get_args(kind):
+            inner = [item for item in get_args(kind) if item is not type(None)]
+            fact = self.annotated(inner[0]) if len(inner) == 1 else None
+            return OneOf((*fact.values, None)) if isinstance(fact, OneOf) else None
+        return self.of_class(kind) if get_origin(kind) is None else None
+
+    def attribute(self, fact: Fact, name: str) -> Fact:
+        """What is known of `value.name`."""
+        if isinstance(fact, OneOf):
+            return self.of_values(fact.values, name)
+        if isinstance(fact, Instance):
+            return self.of_instance(fact.kind, name)
+        return None
+
+    def of_values(self, values: tuple[Any, ...], name: str) -> Fact:
+        """The attribute of parts of the configuration: fields and properties, both fixed."""
+        if name in self.changed or not all(dataclasses.is_dataclass(value) for value in values):
+            return None
+        if not all(name in fields_of(value) or is_class_constant(type(value), name) for value in values):
+            return None
+        found = distinct(tuple(getattr(value, name) for value in values))
+        return OneOf(found) if all(is_fixed(value) for value in found) else None
+
+    def of_instance(self, kind: type, name: str) -> Fact:
+        """The attribute of an object of ours: by the annotation in its class or its property's."""
+        for base in kind.__mro__:
+            if (base, name) in self.attributes:
+                return self.attributes[base, name]
+            if isinstance(vars(base).get(name), property):
+                return self.annotated(hints_of(vars(base)[name].fget).get("return"))
+            if name in vars(base).get("__annotations__", {}):
+                return self.annotated(hints_of(base).get(name))
+        return None
+
+
+def parts_of(value: Any) -> Iterator[Any]:
+    """`value` and every dataclass below it."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from parts_of(item)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        yield value
+        for item in dataclasses.fields(value):
+            yield from parts_of(getattr(value, item.name))
+
+
+def is_class_constant(kind: type, name: str) -> bool:
+    """Whether a class has a property or a plain value called `name`."""
+    value = getattr(kind, name, ...)
+    return isinstance(value, property) or is_plain(value)
+
+
+def fields_of(value: Any) -> set[str]:
+    """Names of the fields of a dataclass."""
+    return {item.name for item in dataclasses.fields(value)}
+
+
+def is_fixed(value: Any) -> bool:
+    """Whether a value can never change: plain, a dataclass, or a tuple of such."""
+    if isinstance(value, tuple):
+        return type(value) is tuple and all(map(is_fixed, value))
+    return type(value) in PLAIN or (dataclasses.is_dataclass(value) and not isinstance(value, type))
+
+
+def is_plain(value: Any) -> bool:
+    """Whether `repr` spells `value`."""
+    return all(map(is_plain, value)) if type(value) is tuple else type(value) in PLAIN
+
+
+def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Each value once; True and 1 are two."""
+    found: list[Any] = []
+    for value in values:
+        if not any(type(other) is type(value) and other == value for other in found):
+            found.append(value)
+    return tuple(found)
+
+
+def hints_of(thing: Any) -> Mapping[str, Any]:
+    """The annotations of a class or function as objects; none where they name what only a type checker imports."""
+    try:
+        from typing import get_type_hints
+
+        return get_type_hints(thing)
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def live(module: str, name: str) -> Any:
+    """What `module` binds `name` to; None when it binds nothing so called."""
+    return names_in(module).get(name)
+
+
+def names_in(module: str) -> dict[str, Any]:
+    """The names that `module` binds; none when it needs a library that is not here."""
+    try:
+        return vars(importlib.import_module(module))
+    except ImportError:
+        return {}

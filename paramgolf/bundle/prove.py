@@ -1,0 +1,118 @@
+"""Proof that a bundle does what the package does: both run alone, and every number they make is compared.
+
+The bundle runs in an empty folder, isolated from the environment, with a finder that refuses to import the package.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from paramgolf.bundle.amalgamate import amalgamate
+from paramgolf.bundle.reduce import reduced_run, write_proof_data
+from paramgolf.bundle.shrink import packed
+from paramgolf.config import to_toml
+from paramgolf.errors import GolfError
+from paramgolf.run import Run
+
+WATCH = '''
+import hashlib, json, runpy, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+felt, outputs = hashlib.sha256(), 0
+def feel(value):
+    global outputs
+    if isinstance(value, torch.Tensor):
+        outputs += 1
+        felt.update(value.detach().float().cpu().numpy().tobytes())
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            feel(item)
+torch.nn.modules.module.register_module_forward_hook(lambda module, given, value: feel(value))
+def finish(out):
+    global felt, outputs
+    result = json.loads((out / "result.json").read_text())
+    exact = {key: result[key] for key in ("val_bpb", "val_bpb_export", "val_bpb_raw", "val_loss", "steps", "params")}
+    losses = [line.split(" train_time")[0] for line in (out / "train.log").read_text().splitlines() if "train_loss:" in line]
+    artifact = hashlib.sha256((out / "artifact.pgolf").read_bytes()).hexdigest()
+    told = {"outputs": outputs, "activations": felt.hexdigest(), "artifact": artifact, "losses": losses, **exact}
+    print("PROOF " + json.dumps(told), flush=True)
+    felt, outputs = hashlib.sha256(), 0
+'''
+"""Hashes everything that any module of any model gives, logits included."""
+
+BY_PACKAGE = '''
+from paramgolf.lab.launch import load_techniques
+load_techniques()
+from paramgolf.bundle.script import run_script, script_dataset
+from paramgolf.config import from_toml
+from paramgolf.run import Run
+for name in sys.argv[1:]:
+    run = from_toml(Run, Path(name, "config.toml").read_text())
+    run_script(run, script_dataset(Path("data"), "byte260"), Path(name, "package"), "cpu")
+    finish(Path(name, "package"))
+'''
+
+BY_BUNDLE = '''
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "paramgolf":
+            raise ImportError("the package is out of reach")
+sys.meta_path.insert(0, Refuse())
+names = sys.argv[1:]
+for name in names:
+    out = str(Path(name, "bundle"))
+    sys.argv = [str(Path(name, "train_gpt.py")), "--data", "data", "--tokenizer", "byte260", "--out", out, "--device", "cpu"]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    finish(Path(out))
+'''
+
+
+class Proof(NamedTuple):
+    """What one run gave, by the package and by its bundle."""
+
+    name: str
+    package: dict[str, object]
+    bundle: dict[str, object]
+
+    @property
+    def equal(self) -> bool:
+        """Whether every number is the same."""
+        return self.package == self.bundle and bool(self.package)
+
+
+def prove(runs: Sequence[Run], folder: Path) -> list[Proof]:
+    """Compare package and bundle on `runs` at reduced size, one process each for all of them, in `folder`.
+
+    Raises `GolfError` with the end of what a process said when it fails.
+    """
+    write_proof_data(folder / "data")
+    for run in runs:
+        small = reduced_run(run)
+        place = folder / run.name
+        place.mkdir(parents=True)
+        (place / "config.toml").write_text(to_toml(small))
+        (place / "train_gpt.py").write_bytes(packed(amalgamate(small).lean).content)
+    names = [run.name for run in runs]
+    root = str(Path(__file__).parent.parent.parent)
+    by_package = watched(f"{WATCH}\nsys.path.insert(0, {root!r})\n{BY_PACKAGE}", names, folder)
+    by_bundle = watched(f"{WATCH}\n{BY_BUNDLE}", names, folder)
+    return [Proof(*three) for three in zip(names, by_package, by_bundle, strict=True)]
+
+
+def watched(program: str, names: Sequence[str], folder: Path) -> list[dict[str, object]]:
+    """What a process told of each run."""
+    ran = subprocess.run(
+        [sys.executable, "-I", "-c", program, *names], cwd=folder, capture_output=True, text=True, check=False
+    )
+    told = [json.loads(line.removeprefix("PROOF ")) for line in ran.stdout.splitlines() if line.startswith("PROOF ")]
+    if ran.returncode or len(told) != len(names):
+        raise GolfError(
+            f"the {'bundle' if BY_BUNDLE in program else 'package'} failed on {names[len(told)]}",
+            evidence=ran.stderr[-1500:],
+            fix="this is an error of the bundler: please report it with the configuration",
+        )
+    return told

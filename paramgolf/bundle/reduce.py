@@ -1,0 +1,53 @@
+"""A run made small enough for a proof on a CPU: every technique of it, few channels, bytes for text."""
+
+import inspect
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from paramgolf.batch import BOS
+from paramgolf.contest import Contest
+from paramgolf.data.shards import ShardWriter
+from paramgolf.data.tokenizers import BYTE_VOCAB, ByteTokenizer
+from paramgolf.run import Run
+
+ROW = 64
+"""Tokens a row."""
+
+
+def reduced_run(run: Run, steps: int = 6) -> Run:
+    """`run` with all its techniques, at 64 channels and `steps` steps of 256 tokens."""
+    return replace(
+        run,
+        contest=Contest(name="proof", artifact_bytes=run.contest.artifact_bytes),
+        data=replace(run.data, corpus="proof", variant="byte260"),
+        model=replace(run.model, vocab=BYTE_VOCAB, dim=64, heads=4, kv_heads=2, context=4 * ROW),
+        optim=replace(run.optim, matrix=replace(run.optim.matrix, precision="float32")),
+        train=replace(
+            run.train,
+            by="steps",
+            steps=steps,
+            batch_tokens=4 * ROW,
+            device_tokens=4 * ROW,
+            seq_len=ROW,
+            seq_growth=run.train.seq_growth and replace(run.train.seq_growth, earlier=(ROW // 4, ROW // 2), until=(0.3, 0.6)),
+            batch_growth=None,
+            warmup=0,
+            reserve_seconds=0.0,
+            checkpoint_seconds=0.0,
+            val_every=0,
+        ),
+        evaluate=replace(run.evaluate, batch_tokens=16 * ROW),
+    )
+
+
+def write_proof_data(folder: Path) -> None:
+    """Shards of bytes, from text that every Python has."""
+    texts = [inspect.getdoc(kind) or "" for kind in (str, bytes, int, list, dict, set, tuple, type, object, property)]
+    documents = ["\n".join(texts[place:] + texts[:place])[:1500] for place in range(len(texts))]
+    tokenizer = ByteTokenizer()
+    for split, chosen in (("train", documents[:8]), ("val", documents[8:])):
+        with ShardWriter(folder, "proof", split, shard_tokens=8192) as writer:
+            for ids in tokenizer.encode(chosen):
+                writer.write(np.concatenate([[BOS], ids]).astype(np.uint16))

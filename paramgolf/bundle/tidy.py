@@ -1,0 +1,89 @@
+"""What folding leaves behind: locals that nothing reads, prose of errors."""
+
+import ast
+from typing import cast
+
+from paramgolf.bundle.evaluator import is_silent
+
+PROSE = ("evidence", "fix")
+
+
+def simplified(node: ast.stmt) -> ast.stmt:
+    """`node`, changed in place: errors say their cause only, unused locals are gone."""
+    Terse().visit(node)
+    while True:
+        tidy = Tidy()
+        node = cast(ast.stmt, tidy.visit(node))
+        if not tidy.changed:
+            return ast.fix_missing_locations(node)
+
+
+class Terse(ast.NodeTransformer):
+    """Leaves evidence and advice out of errors."""
+
+    def visit_Raise(self, node: ast.Raise) -> ast.stmt:
+        return self.cut(node)
+
+    def visit_Return(self, node: ast.Return) -> ast.stmt:
+        return self.cut(node)
+
+    def cut(self, node: ast.Raise | ast.Return) -> ast.stmt:
+        """Without the keywords that only people read."""
+        call = node.exc if isinstance(node, ast.Raise) else node.value
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+            if call.func.id.endswith("Error") or call.func.id in ("OverTime", "OverBytes"):
+                call.keywords = [keyword for keyword in call.keywords if keyword.arg not in PROSE]
+        self.generic_visit(node)
+        return node
+
+
+class Tidy(ast.NodeTransformer):
+    """Removes assignments to locals that are never read."""
+
+    def __init__(self) -> None:
+        self.changed = False
+        self.unread: set[str] = set()
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        outer = self.unread
+        names = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name)]
+        read = {inner.id for inner in names if not isinstance(inner.ctx, ast.Store)}
+        outside = {name for inner in ast.walk(node) if isinstance(inner, ast.Global | ast.Nonlocal) for name in inner.names}
+        self.unread = {inner.id for inner in names} - read - outside
+        self.generic_visit(node)
+        node.body = node.body or [ast.Pass()]
+        self.unread = outer
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
+        outer, self.unread = self.unread, set()
+        self.generic_visit(node)
+        self.unread = outer
+        return node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.stmt | None:
+        target = node.targets[0]
+        if len(node.targets) == 1 and isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+            return self.pairs(node, target, node.value)
+        if all(self.idle(target, node.value) for target in node.targets):
+            self.changed = True
+            return None
+        return node
+
+    def pairs(self, node: ast.Assign, target: ast.Tuple, value: ast.Tuple) -> ast.stmt | None:
+        """`a, b = x, y` without the ones that are not read."""
+        if len(target.elts) != len(value.elts):
+            return node
+        both = list(zip(target.elts, value.elts, strict=True))
+        kept = [pair for pair in both if not self.idle(*pair)]
+        if len(kept) == len(both):
+            return node
+        self.changed = True
+        if not kept:
+            return None
+        target.elts, value.elts = [left for left, _ in kept], [right for _, right in kept]
+        return node if len(kept) > 1 else ast.copy_location(ast.Assign([kept[0][0]], kept[0][1]), node)
+
+    def idle(self, target: ast.expr, value: ast.expr) -> bool:
+        """Whether an assignment changes nothing."""
+        return isinstance(target, ast.Name) and target.id in self.unread and is_silent(value)
