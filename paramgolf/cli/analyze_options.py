@@ -26,6 +26,8 @@ class AnalyzeOptions:
     """Change one setting of the export, as quant.mlp=int8_rows; may be repeated."""
     tokens: int | None = None
     """Score only so many tokens of the validation text; by default all of it."""
+    calibration_tokens: int | None = None
+    """Calibrate Hessians on so many tokens of training text; by default on as many as the run takes."""
     data: str | None = None
     """A prepared folder or a corpus to score on, where it is not the run's own."""
     data_root: Path = Path("data")
@@ -51,7 +53,12 @@ def opened_workbench(run: str, options: AnalyzeOptions) -> Iterator["Workbench"]
         subject = open_subject(asked, place, tokens=options.tokens)
         targets = len(subject.validation.target_bytes)
         shown.show(Status("load", f"{subject.params:,} parameters, {targets:,} tokens to score", 1.0))
-        yield Workbench(subject=subject, told=show_step(shown), fresh=options.fresh)
+        yield Workbench(
+            subject=subject,
+            told=show_step(shown),
+            fresh=options.fresh,
+            calibration_tokens=options.calibration_tokens,
+        )
 
 
 def show_step(shown: Display) -> "Told":

@@ -92,7 +92,7 @@ def test_points_are_measured_once(bench: Workbench, subject: Subject) -> None:
 
     def build() -> dict[str, Stored]:
         built.append("built")
-        return bench.export(run.quant)
+        return bench.export(run.quant, run.artifact.coder)
 
     trials = [Trial(label="one", identity="same", build=build, coder=run.artifact.coder)]
     steps: list[Step] = []
@@ -158,7 +158,7 @@ def test_every_coder_takes_part(bench: Workbench) -> None:
     assert {"ZlibCoder", "BrotliCoder", "LzmaCoder", "ZstdCoder", "none"} <= {row.coder for row in rows}
     assert [row.bytes for row in rows] == sorted(row.bytes for row in rows)
     run = bench.subject.run
-    lzma = pack(bench.export(run.quant), bench.expected, coder=LzmaCoder(), digest=run.digest)
+    lzma = pack(bench.export(run.quant, run.artifact.coder), bench.expected, coder=LzmaCoder(), digest=run.digest)
     assert next(row.bytes for row in rows if row.coder == "LzmaCoder") == len(lzma)
 
 
@@ -201,7 +201,7 @@ def test_a_residual_brings_weights_nearer(bits: int) -> None:
 def test_residuals_are_spent_within_the_budget(bench: Workbench) -> None:
     own = len(
         pack(
-            bench.export(bench.subject.run.quant),
+            bench.export(bench.subject.run.quant, bench.subject.run.artifact.coder),
             bench.expected,
             coder=bench.subject.run.artifact.coder,
             digest=bench.subject.run.digest,

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 
-from paramgolf.config import source
 from paramgolf.lab.analysis.points import Point
 from paramgolf.lab.analysis.sensitivity import alone_trial, quantized_groups
 from paramgolf.lab.analysis.workbench import Trial, Workbench
@@ -89,13 +88,16 @@ def affordable(candidates: Iterable[Residual], room: int) -> list[str]:
 def residual_trial(bench: Workbench, label: str, names: Sequence[str], refined: Sequence[str], bits: int) -> Trial:
     """The trial of the tensors `names` under the run's export, those of `refined` with a residual."""
     run = bench.subject.run
+    coder = run.artifact.coder
 
     def build() -> dict[str, Stored]:
-        stored = {name: bench.export(run.quant)[name] for name in names}
+        stored = {name: bench.export(run.quant, coder)[name] for name in names}
         return stored | {name: with_residual(bench.subject.weights[name], stored[name], bits) for name in refined}
 
-    identity = f"residual of {bits} bits for {' '.join(refined)} in {' '.join(names)} of {source(run.quant)}"
-    return Trial(label=label, identity=identity, build=build, coder=run.artifact.coder)
+    identity = (
+        f"residual of {bits} bits for {' '.join(refined)} in {' '.join(names)} of {bench.spelled(run.quant, coder)}"
+    )
+    return Trial(label=label, identity=identity, build=build, coder=coder)
 
 
 def with_residual(weight: torch.Tensor, stored: Stored, bits: int) -> Stored:

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from paramgolf.config import source
 from paramgolf.lab.analysis.points import Point
 from paramgolf.lab.analysis.workbench import Trial, Workbench
 from paramgolf.quant.slots import Quantizer
@@ -64,11 +63,12 @@ def is_exact(quantizer: Quantizer) -> bool:
 def alone_trial(bench: Workbench, label: str, names: Iterable[str]) -> Trial:
     """The trial with the tensors `names` quantized as the run would, and no others."""
     run, chosen = bench.subject.run, list(names)
+    coder = run.artifact.coder
     return Trial(
         label=label,
-        identity=f"alone {' '.join(chosen)} of {source(run.quant)}",
-        build=lambda: {name: bench.export(run.quant)[name] for name in chosen},
-        coder=run.artifact.coder,
+        identity=f"alone {' '.join(chosen)} of {bench.spelled(run.quant, coder)}",
+        build=lambda: {name: bench.export(run.quant, coder)[name] for name in chosen},
+        coder=coder,
     )
 
 

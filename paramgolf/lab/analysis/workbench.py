@@ -13,9 +13,12 @@ from paramgolf.artifact.container import expected_of, pack, unpack
 from paramgolf.artifact.slots import Coder
 from paramgolf.config import source
 from paramgolf.errors import GolfError
+from paramgolf.lab.analysis.calibration import calibrated
 from paramgolf.lab.analysis.points import POINTS_FILE, Point, PointBook, point_key
 from paramgolf.lab.analysis.subject import Subject
+from paramgolf.lab.estimate import run_code_bytes
 from paramgolf.parts import declared
+from paramgolf.quant.budget import quantize_to_budget
 from paramgolf.quant.plain_values import PlainValues
 from paramgolf.quant.plan import QuantConfig, planned, quantize, restore
 from paramgolf.quant.slots import Quantizer
@@ -69,9 +72,10 @@ class Workbench:
     told: Told = lambda step: None
     fresh: bool = False
     """Measure even what is in the book."""
+    calibration_tokens: int | None = None
+    """Of training text for Hessians, where quantizers need them; None: as many as the run itself takes."""
     book: PointBook = field(init=False)
     expected: dict[str, Expected] = field(init=False)
-    hessians: dict[str, Tensor] = field(init=False, default_factory=dict)
     kept: dict[str, dict[str, Stored]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -101,25 +105,32 @@ class Workbench:
         validation = self.subject.validation
         return validation.score(model, validation.plain).tally.bits_per_byte
 
-    def export(self, quant: QuantConfig) -> dict[str, Stored]:
-        """The stored weights that `quant` makes of the trained model; made once."""
-        spelled = source(quant)
+    def export(self, quant: QuantConfig, coder: Coder | None) -> dict[str, Stored]:
+        """The stored weights that `quant` makes of the trained model, as exporting the run does; made once.
+
+        Techniques that decide over the whole model are given what the contest leaves beside the code.
+        """
+        spelled = self.spelled(quant, coder)
         if spelled not in self.kept:
-            model = self.subject.load_trained()
-            self.kept = {spelled: quantize(model, quant, self.hessians_for(quant))}
+            run, model = self.subject.run, self.subject.load_trained()
+            hessians = self.hessians(quant)
+
+            def size(stored: Mapping[str, Stored]) -> int:
+                return len(pack(stored, self.expected, coder=coder, digest=run.digest))
+
+            budget = run.contest.artifact_bytes - run_code_bytes(run)
+            quantized = quantize_to_budget if quant.fill else quantize
+            self.kept = {spelled: quantized(model, quant, hessians, budget_bytes=budget, size=size)}
         return self.kept[spelled]
 
-    def one(self, name: str, quantizer: Quantizer) -> Stored:
-        """What `quantizer` makes of the parameter called `name`."""
-        if quantizer.needs_hessian and name not in self.hessians:
-            raise GolfError(
-                f"{type(quantizer).__name__} needs the Hessian of {name}, which calibration did not collect"
-            )
-        return quantizer(self.subject.weights[name], self.hessians.get(name))
+    def spelled(self, quant: QuantConfig, coder: Coder | None) -> str:
+        """What identifies an export: the coder too, where something asks how many bytes there will be."""
+        asks = quant.fill or quant.allocate is not None or quant.refine
+        return f"{source(quant)}{source(coder) if asks else ''} {self.calibration_tokens}"
 
-    def hessians_for(self, quant: QuantConfig) -> dict[str, Tensor]:
-        """Hessians of all parameters that `quant` needs them for."""
-        return self.hessians
+    def hessians(self, quant: QuantConfig) -> dict[str, Tensor]:
+        """Of all parameters that `quant` needs them for."""
+        return calibrated(self.subject, quant, self.calibration_tokens)
 
     def run(self, survey: str, trials: Sequence[Trial]) -> list[Point]:
         """The point of every trial, in order. Progress is told before and after each measurement."""
@@ -181,4 +192,10 @@ def require_same(stored: Mapping[str, Stored], decoded: Mapping[str, Stored]) ->
 
 def exported(bench: Workbench, label: str, quant: QuantConfig, coder: Coder | None, *, scored: bool = True) -> Trial:
     """The trial of a whole export under `quant` and `coder`."""
-    return Trial(label=label, identity=source(quant), build=lambda: bench.export(quant), coder=coder, scored=scored)
+    return Trial(
+        label=label,
+        identity=bench.spelled(quant, coder),
+        build=lambda: bench.export(quant, coder),
+        coder=coder,
+        scored=scored,
+    )
