@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from paramgolf.data.corpora import open_corpus
+import numpy as np
+
+from paramgolf.batch import BOS
+from paramgolf.data.corpora import OFFICIAL_VAL_DOCUMENTS, open_corpus
 from paramgolf.data.journal import JOURNAL_NAME, has_journal
 from paramgolf.data.manifest import MANIFEST_NAME, DatasetEntry, Manifest, dataset_name, read_manifest
 from paramgolf.data.prepare import prepare, prepare_plan
@@ -63,6 +66,7 @@ def open_dataset(folder: Path, variant: str | None = None, *, tokenizer: str | P
     if entry:
         check_against_manifest(place, entry, len(val), tokens, has_sidecars=bool(sidecars))
     check_sidecars(place, val, sidecars)
+    check_official_split(place, manifest, entry, val)
     if tokenizer is not None:
         chosen = load_tokenizer(tokenizer)
     else:
@@ -149,6 +153,26 @@ def check_tokenizer(chosen: Tokenizer, manifest: Manifest, entry: DatasetEntry, 
         problem = f"{chosen.name} has the fingerprint {chosen.fingerprint}, the manifest says {told.fingerprint}"
     if problem:
         raise DataError(f"the tokenizer does not belong to dataset {entry.name}", evidence=problem, fix=fix)
+
+
+def check_official_split(
+    place: Path, manifest: Manifest | None, entry: DatasetEntry | None, val: tuple[Path, ...]
+) -> None:
+    """Raise `DataError` when FineWeb under its official name has another validation split than the official one.
+
+    A script in use makes it of 10,000 documents, and the other 40,000 are trained on (issue #2127). A manifest that
+    promises another number is believed, so that a part of the documents can be worked on; `data check` objects.
+    """
+    if not place.name.startswith("fineweb10B_"):
+        return
+    told = (entry and entry.stats.docs_val) or (manifest and manifest.num_val_docs) or OFFICIAL_VAL_DOCUMENTS
+    found = sum(int(np.count_nonzero(open_shard(path).map() == BOS)) for path in val)
+    if found != told:
+        raise DataError(
+            "the validation split is not the official one; the other documents may be in the training shards",
+            evidence=f"{place}: {found:,} validation documents, {told:,} are wanted (issue #2127)",
+            fix=f"paramgolf data fetch {place.name.partition('_')[2]}, or paramgolf data retokenize --help",
+        )
 
 
 def check_sidecars(place: Path, val: tuple[Path, ...], sidecars: tuple[Path, ...]) -> None:

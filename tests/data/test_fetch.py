@@ -15,6 +15,7 @@ pytest.importorskip("huggingface_hub")
 
 from hub_server import Hub, serve_hub
 
+from paramgolf.batch import BOS
 from paramgolf.data.dataset import open_dataset
 from paramgolf.data.fetch import Fetching, FetchOptions, fetch
 from paramgolf.data.manifest import (
@@ -39,6 +40,10 @@ def write_shards(folder: Path, split: str, files: int, seed: int) -> int:
     return writer.tokens
 
 
+def val_documents_in(folder: Path) -> int:
+    return sum(int((open_shard(path).map() == BOS).sum()) for path in find_shards(folder, "val"))
+
+
 def write_repository(root: Path, model: Path, *, seed: int, variants: tuple[str, ...]) -> Path:
     """A repository in the official layout, below `datasets/`."""
     base = root / "datasets"
@@ -55,7 +60,13 @@ def write_repository(root: Path, model: Path, *, seed: int, variants: tuple[str,
             split: write_shards(base / "datasets" / name, split, files, seed + files)
             for split, files in (("train", TRAIN), ("val", VAL))
         }
-        stats = DatasetStats(files_train=TRAIN, files_val=VAL, tokens_val=tokens["val"], tokens_train=tokens["train"])
+        stats = DatasetStats(
+            files_train=TRAIN,
+            files_val=VAL,
+            docs_val=val_documents_in(base / "datasets" / name),
+            tokens_val=tokens["val"],
+            tokens_train=tokens["train"],
+        )
         tokenizer, vocab = ("bytes", 260) if variant == "byte260" else ("sp_bpe", 300)
         entries.append(DatasetEntry(name=name, tokenizer_name=tokenizer, vocab_size=vocab, stats=stats))
     tokenizers = (
@@ -228,7 +239,10 @@ def test_without_the_manifest(hub: Hub, options: FetchOptions, tmp_path: Path) -
     assert "--skip-manifest" in str(caught.value)
     fetch("sp300", tmp_path / "out", train_shards=1, options=replace(options, skip_manifest=True))
     assert not (tmp_path / "out" / "manifest.json").exists()
-    assert open_dataset(tmp_path / "out", "sp300").tokenizer.vocab == 300
+    # Nothing speaks for another split than the official one, and this is not it.
+    with pytest.raises(DataError, match="the validation split is not the official one") as caught:
+        open_dataset(tmp_path / "out", "sp300")
+    assert "50,000 are wanted" in caught.value.evidence
 
 
 def test_another_repository_is_not_mixed_in(options: FetchOptions, tmp_path: Path) -> None:
@@ -279,7 +293,7 @@ def test_the_doubled_layout_of_caseops(hub: Hub, options: FetchOptions, tmp_path
         tokenizer_name="caseops",
         vocab_size=300,
         val_bytes_glob="fineweb_val_bytes_*.bin",
-        stats=DatasetStats(files_train=2, files_val=1, tokens_val=tokens),
+        stats=DatasetStats(files_train=2, files_val=1, docs_val=val_documents_in(place), tokens_val=tokens),
     )
     tokenizer = TokenizerEntry(name="caseops", kind="sentencepiece", vocab_size=300, model_path="x/caseops.model")
     manifest = Manifest(tokenizers=(tokenizer,), datasets=(entry,))
