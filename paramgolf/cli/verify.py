@@ -10,6 +10,7 @@ from paramgolf.cli.output import print_json, print_text, stdout_console
 from paramgolf.errors import UsageError
 
 if TYPE_CHECKING:
+    from paramgolf.data.dataset import Dataset
     from paramgolf.train.distributed import Place
     from paramgolf.verify.judge import Case
     from paramgolf.verify.ruling import Judgement, Ruling, Verdict
@@ -22,6 +23,7 @@ def verify_command(
     /,
     *,
     data: Path | None = None,
+    tokenizer: str | None = None,
     device: Device = "auto",
     best: str | None = None,
     only: str | None = None,
@@ -43,6 +45,8 @@ def verify_command(
         A run's folder, a submission's folder, or module:Predictor (two methods, see paramgolf/verify/predictor.py).
     data
         Folder of prepared data. A run knows its own; a predictor needs it; a submission's bytes are checked on it.
+    tokenizer
+        The tokenizer of `data`, byte260 or the path of a .model, where the folder does not tell it.
     device
         Where to run the predictor.
     best
@@ -73,7 +77,8 @@ def verify_command(
 
     effort = Effort(cuts=cuts, enumeration_seconds=enumeration_seconds, only=words_of(only), skip=words_of(skip))
     with placed(device) as place:
-        case = opened_case(target, data, place, (probe_tokens, replay_seconds), numbers_of(best))
+        dataset = None if data is None else opened_data(data, tokenizer)
+        case = opened_case(target, dataset, place, (probe_tokens, replay_seconds), numbers_of(best))
         judgement = judge(case, effort)
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
@@ -88,11 +93,10 @@ def verify_command(
 
 
 def opened_case(
-    target: str, data: Path | None, place: "Place", limits: tuple[int, float], best: tuple[float, ...]
+    target: str, data: "Dataset | None", place: "Place", limits: tuple[int, float], best: tuple[float, ...]
 ) -> "Case":
     """What `target` names, opened."""
     from paramgolf.contest import Contest
-    from paramgolf.data.dataset import open_dataset
     from paramgolf.verify.folder_target import folder_case
     from paramgolf.verify.outside_target import is_predictor_name, outside_case, outside_predictor
     from paramgolf.verify.run_target import run_case
@@ -114,9 +118,15 @@ def opened_case(
         raise UsageError(
             "a predictor is judged on validation text: name the data", fix=f"verify {target} --data FOLDER"
         )
-    dataset = open_dataset(data)
     predictor = outside_predictor(target)
-    return outside_case(target, predictor, dataset, contest=Contest(), probe_tokens=probe_tokens, best=best)
+    return outside_case(target, predictor, data, contest=Contest(), probe_tokens=probe_tokens, best=best)
+
+
+def opened_data(folder: Path, tokenizer: str | None) -> "Dataset":
+    """The dataset in `folder`."""
+    from paramgolf.data.dataset import open_dataset
+
+    return open_dataset(folder, tokenizer=tokenizer)
 
 
 def words_of(text: str | None) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from paramgolf.bundle.claim import Claim, read_claim
 from paramgolf.bundle.training_log import LogFacts, read_training_log
 from paramgolf.contest import Contest
-from paramgolf.data.dataset import open_dataset
+from paramgolf.data.dataset import Dataset
 from paramgolf.errors import UsageError
 from paramgolf.verify.byte_accounting import BYTES, ByteClaim, implied_bytes, official_split
 from paramgolf.verify.containment import Sizes
@@ -28,7 +28,7 @@ def is_submission(path: Path) -> bool:
     return path.is_dir() and (bool(list(path.glob("submission*.json"))) or (path / SCRIPT).is_file())
 
 
-def folder_case(path: Path, *, contest: Contest, data: Path | None, best: Sequence[float]) -> Case:
+def folder_case(path: Path, *, contest: Contest, data: Dataset | None, best: Sequence[float]) -> Case:
     """The submission in `path`; `data` names the data that its score was taken on.
 
     Raises `UsageError` when there is nothing of a submission in it, `DataError` for JSON that is none.
@@ -42,8 +42,7 @@ def folder_case(path: Path, *, contest: Contest, data: Path | None, best: Sequen
     claims = sorted(path.glob("submission*.json"))
     claim = read_claim(claims[0].read_bytes()) if claims else Claim()
     logs = {log.name: read_training_log(log.read_text("utf-8", "replace")) for log in sorted(path.glob("*.log"))}
-    dataset = open_dataset(data) if data is not None else None
-    tokens, per_target = validation_bytes(dataset) if dataset else (None, None)
+    tokens, per_target = validation_bytes(data) if data else (None, None)
     counted = claimed_bytes(claim, logs)
     told = counted[1] if counted else "no val_loss, val_bpb and count of tokens that belong together"
     seeds = tuple(seed.val_bpb for seed in claim.seeds if seed.val_bpb is not None)
@@ -52,13 +51,13 @@ def folder_case(path: Path, *, contest: Contest, data: Path | None, best: Sequen
         kind="folder",
         contest=contest,
         tokens=tokens,
-        tokenizer=dataset.tokenizer if dataset else None,
+        tokenizer=data.tokenizer if data else None,
         bytes_claim=stated_claim(counted, tokens is not None and per_target is not None),
         claimed_tokens=counted[2] if counted else None,
         sizes=tuple(folder_sizes(path, claim, logs)),
         spent=folder_times(claim, logs),
-        train=dataset.train if dataset else (),
-        val=dataset.val if dataset else (),
+        train=data.train if data else (),
+        val=data.val if data else (),
         scores=seeds or ((claim.val_bpb,) if claim.val_bpb is not None else ()),
         best=tuple(best),
         bytes_per_token=bytes_per_token(claim, counted),

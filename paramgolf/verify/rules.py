@@ -1,7 +1,7 @@
 """The rules the judge cites, each with its authority, thread and date (rules catalogue R1 to R8).
 
-Dates are those of the thread's first post, or of the ruling where one comment made it. The README is read as it stood at
-the last update of its leaderboard, 2026-05-02 (#2146).
+Dates are those of the thread's first post, or of the ruling where one comment made it. The README is read as it stood
+at the last update of its leaderboard, 2026-05-02 (#2146).
 """
 
 from dataclasses import dataclass

@@ -43,9 +43,9 @@ def fill_registry() -> None:
 
 
 def run_case(
-    path: Path, *, data: Path | None, place: Place, probe_tokens: int, replay_seconds: float, best: Sequence[float]
+    path: Path, *, data: Dataset | None, place: Place, probe_tokens: int, replay_seconds: float, best: Sequence[float]
 ) -> Case:
-    """The run in `path`, judged on the data it was trained on, or on `data`.
+    """The run in `path`, judged on the data that it began with, or on `data`.
 
     Raises `UsageError` when the run has no artifact or no result yet.
     """
@@ -55,7 +55,7 @@ def run_case(
             raise UsageError(f"the run in {path} has no {needed.name}", fix=f"paramgolf {fix} {path}")
     fill_registry()
     run = from_toml(Run, folder.config.read_text(encoding="utf-8"))
-    dataset = run_dataset(folder, data)
+    dataset = data or run_dataset(folder)
     result = folder.read_json(folder.result)
     tokens, per_target = validation_bytes(dataset)
     device = device_name(place.device)
@@ -96,10 +96,8 @@ def run_case(
     )
 
 
-def run_dataset(folder: RunFolder, data: Path | None) -> Dataset:
-    """The dataset that the run began with, or that in the folder `data`."""
-    if data is not None:
-        return open_dataset(data)
+def run_dataset(folder: RunFolder) -> Dataset:
+    """The dataset that the run began with."""
     kept = folder.read_json(folder.data)
     return open_dataset(Path(kept["path"]), tokenizer=kept["tokenizer"])
 

@@ -15,6 +15,8 @@ from paramgolf.verify.ruling import Reading, Ruling, Verdict, failed, passed, sk
 TIMES = "time budgets"
 DATA_FREE = ("generated", "random", "none")
 """What a calibration may read at any time: text that the model made itself (#1019), or none."""
+ACCEPTED_STEP = 0.1
+"""Seconds past the budget at which the last step of accepted records ended: 0.058 (2026-03-25), 0.038 (baseline)."""
 ACCEPTED_OVERRUN = 5.0
 """Seconds of calibration behind the budget that a record was accepted with: #1855 stops at 599.5 s and takes 4.9 s."""
 
@@ -50,8 +52,7 @@ def judge_training(spent: Spent, budget: float) -> list[Ruling]:
         return []
     evidence = f"training clock {clock:.3f} s of {budget:g} s"
     if clock > budget:
-        said = f"training took {clock - budget:.3f} s more than its budget"
-        return [failed(TIMES, said, evidence, "train_seconds")]
+        return [judge_overrun(clock - budget, evidence)]
     if spent.calibration and clock + spent.calibration > budget:
         return [judge_calibration(clock + spent.calibration - budget, spent, evidence)]
     wall = spent.train_wall
@@ -74,6 +75,27 @@ def judge_training(spent: Spent, budget: float) -> list[Ruling]:
             )
         ]
     return [passed(TIMES, "training keeps its budget", evidence, "train_seconds", "calibration")]
+
+
+def judge_overrun(over: float, evidence: str) -> Ruling:
+    """The ruling on a training clock `over` seconds past its budget."""
+    said = f"training took {over:.3f} s more than its budget"
+    if over > ACCEPTED_STEP:
+        return failed(TIMES, said, evidence, "train_seconds")
+    readings = (
+        Reading("the README's 600 s", Verdict.FAILED, f"{over:.3f} s over"),
+        Reading(
+            "as records were accepted", Verdict.PASSED, "the last step may end past the budget: 2026-03-25 by 0.058 s"
+        ),
+    )
+    return Ruling(
+        check=TIMES,
+        verdict=Verdict.DISPUTED,
+        said=said,
+        evidence=evidence,
+        rules=("train_seconds",),
+        readings=readings,
+    )
 
 
 def judge_calibration(over: float, spent: Spent, evidence: str) -> Ruling:
