@@ -36,7 +36,8 @@ from paramgolf.stored import Stored
 from paramgolf.train.distributed import Place, pick_device
 
 NO_REWORK = ("quant.refine=none", "quant.allocate=none")
-INT8 = ("quant.attention=int8_rows", "quant.mlp=int8_rows", "quant.embed=int8_rows", *NO_REWORK)
+MATRICES = ("attention", "mlp", "embed")
+INT8 = tuple(setting for slot in MATRICES for setting in (f"quant.{slot}=int8_rows", f"quant.{slot}.keep=0"))
 LITE = tuple(
     setting
     for slot, bits in (("attention", 6), ("mlp", 6), ("embed", 8))
@@ -54,6 +55,7 @@ RECORD = tuple(
 )
 RECORD += ("quant.allocate=none", "quant.refine=lqer", "quant.gate=small_int8")
 ROUNDED = tuple(setting.replace("=gptq", "=row_grid") for setting in RECORD)
+UNORDERED = tuple(f"quant.{slot}.act_order=false" for slot in MATRICES)
 RECORD_CODER, OUR_CODER = "brotli", "brotli"
 OURS: tuple[str, ...] = RECORD
 
@@ -72,7 +74,7 @@ class Pipeline:
 
 
 PIPELINES = (
-    Pipeline(name="int8 row + zlib", settings=(*INT8, "artifact.coder=zlib")),
+    Pipeline(name="int8 row + zlib", settings=(*INT8, *NO_REWORK, "artifact.coder=zlib")),
     Pipeline(name="GPTQ-lite int6 + zstd", settings=(*LITE, *NO_REWORK, "artifact.coder=zstd")),
     Pipeline(name="GPTQ-lite int6 + lzma", settings=(*LITE, *NO_REWORK, "artifact.coder=lzma")),
     Pipeline(name="record", settings=(*RECORD, f"artifact.coder={RECORD_CODER}")),
@@ -88,7 +90,7 @@ ABLATIONS = (
     Pipeline(name="record, adaptive clip", settings=(*RECORD, "quant.allocate=adaptive_clip")),
     Pipeline(
         name="record, columns as they come",
-        settings=(*RECORD, *(f"quant.{slot}.act_order=false" for slot in ("attention", "mlp", "embed"))),
+        settings=(*RECORD, *UNORDERED),
     ),
 )
 
@@ -174,15 +176,8 @@ class Ruler:
         dense = {name: weight.dense() for name, weight in decoded.items()}
         decode_seconds, decode_mib = time.perf_counter() - began, peak_mib()
         del dense
-        row = Row(
-            name,
-            len(artifact),
-            self.bench.score(decoded) - exact,
-            encode_seconds,
-            decode_seconds,
-            encode_mib,
-            decode_mib,
-        )
+        lost = self.bench.score(decoded) - exact
+        row = Row(name, len(artifact), lost, encode_seconds, decode_seconds, encode_mib, decode_mib)
         append(self.path, json.dumps({"key": key, **row._asdict()}) + "\n")
         self.known[key] = row
         return row
@@ -214,16 +209,23 @@ def table(title: str, ruler: Ruler, pipelines: tuple[Pipeline, ...], done: dict[
             print(f"| {pipeline.name} | not here: {error.cause} |" + " |" * (len(head) - 2), flush=True)
             continue
         done[pipeline.name] = row
-        record = done.get("record", row)
-        fair = row.lost * 4 ** (8 * (row.bytes - record.bytes) / ruler.bench.subject.params)
-        cells = (row.name, f"{row.bytes:,}", f"{row.bytes / record.bytes:.4f}", f"{row.lost:+.5f}", f"{fair:+.5f}")
-        cells += (
-            f"{row.encode_seconds:.1f}",
-            f"{row.decode_seconds:.1f}",
-            f"{row.encode_mib:,}",
-            f"{row.decode_mib:,}",
-        )
-        print(f"| {' | '.join(cells)} |", flush=True)
+        print(f"| {' | '.join(told_row(row, done['record'], ruler.bench.subject.params))} |", flush=True)
+
+
+def told_row(row: Row, record: Row, weights: int) -> tuple[str, ...]:
+    """The cells of `row`."""
+    fair = row.lost * 4 ** (8 * (row.bytes - record.bytes) / weights)
+    return (
+        row.name,
+        f"{row.bytes:,}",
+        f"{row.bytes / record.bytes:.4f}",
+        f"{row.lost:+.5f}",
+        f"{fair:+.5f}",
+        f"{row.encode_seconds:.1f}",
+        f"{row.decode_seconds:.1f}",
+        f"{row.encode_mib:,}",
+        f"{row.decode_mib:,}",
+    )
 
 
 def parsed_options() -> Any:
@@ -257,6 +259,8 @@ def main() -> None:
     def chosen(pipelines: tuple[Pipeline, ...]) -> tuple[Pipeline, ...]:
         return tuple(p for p in pipelines if not options.only or any(part in p.name for part in options.only))
 
+    record = next(pipeline for pipeline in PIPELINES if pipeline.name == "record")
+    done["record"] = ruler.row(record, done)
     table("Pipelines", ruler, chosen(PIPELINES), done)
     if not options.no_ablations:
         coder = f"artifact.coder={OUR_CODER}"
