@@ -89,6 +89,9 @@ STATUSES: dict[str, Callable[[Tracker, Event], Status]] = {
     "step": step_status,
     "trained": trained_status,
     "validation": lambda tracker, event: Status("validate", f"{event['val_bpb']:.4f} bpb", 1.0),
+    "calibrated": lambda tracker, event: Status(
+        "export", f"{event['hessians']} Hessians in {event['seconds']:.1f} s, now quantizing"
+    ),
     "exported": Tracker.written,
     "scoring": Tracker.scoring,
     "scored": lambda tracker, event: Status("score", f"{event['what']} {event['val_bpb']:.4f} bpb", 1.0),

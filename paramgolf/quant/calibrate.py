@@ -54,6 +54,8 @@ def collect_hessians(model: nn.Module, batches: Iterable[Batch], config: QuantCo
     a parameter whose inputs are not finite.
     """
     wanted = wanted_hessians(model, config)
+    if not wanted:
+        return {}
     view = cast(CalibratedModel, model)
     grams = Grams()
     watched = {name: linear for name, linear in projections(model).items() if name in wanted}
