@@ -119,13 +119,15 @@ def repetition(submission: Submission) -> str:
     """The commands, and what they need."""
     result = submission.results[0]
     seeds = " ".join(str(each.seed) for each in submission.results)
+    tokenizer = submission.tokenizer.name if submission.tokenizer else result.tokenizer
     launcher = f"torchrun --nproc_per_node {result.world}" if result.world > 1 else "python"
     return "\n".join(
         (
             "```",
             "pip install -r requirements.txt",
             f"for seed in {seeds}; do",
-            f"  {launcher} train_gpt.py --data DATA/datasets/{result.dataset} --seed $seed --out seed$seed",
+            f"  {launcher} train_gpt.py --data DATA/datasets/{result.dataset} --tokenizer {tokenizer}"
+            " --seed $seed --out seed$seed",
             "done",
             "```",
             "",

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from paramgolf.cli.options import Json, RunOptions, Switch
 from paramgolf.cli.output import print_json, print_text
-from paramgolf.errors import DataError, UsageError
+from paramgolf.errors import DataError, GolfError, UsageError
 
 if TYPE_CHECKING:
     from paramgolf.bundle.submission import RivalScores, SubmissionCode, SubmissionSeed
@@ -63,7 +63,7 @@ def submit_command(
     base
         Preset that the README's table of differences starts from.
     script
-        The training script; by default the bundle of the configuration.
+        The training script; by default the bundle of the configuration, proven first.
     records
         Where submissions stand.
     overwrite
@@ -196,12 +196,31 @@ def rival_scores(best: str | None) -> "RivalScores | None":
 
 
 def submitted_code(run: "Run", script: Path | None) -> "SubmissionCode":
-    """The script in a file, or the bundle of the configuration."""
+    """The script in a file, or the bundle of the configuration, proven to do what the package does.
+
+    Raises `UsageError` for a file that is not there, `GolfError` for a bundle that gives other numbers.
+    """
+    from tempfile import TemporaryDirectory
+
+    from paramgolf.bundle.amalgamate import amalgamate
+    from paramgolf.bundle.prove import prove
+    from paramgolf.bundle.shrink import packed
     from paramgolf.bundle.submission import SubmissionCode
 
-    if script is None:
-        raise UsageError("no script was given", fix="--script train_gpt.py")
-    return SubmissionCode(script=script.read_bytes())
+    if script is not None:
+        if not script.is_file():
+            raise UsageError(f"there is no script {script}", fix="leave --script out, for the bundle")
+        return SubmissionCode(script=script.read_bytes())
+    bundle = amalgamate(run)
+    with TemporaryDirectory() as folder:
+        for proof in prove([run], Path(folder)):
+            if not proof.equal:
+                raise GolfError(
+                    "the bundle does not give the numbers of the package, so it is not submitted",
+                    evidence=f"package {proof.package}, bundle {proof.bundle}"[:600],
+                    fix="report it with the configuration, or give a script of your own: --script",
+                )
+    return SubmissionCode(script=packed(bundle.lean).content, readable=bundle.readable)
 
 
 def run_tokenizer(folder: Path) -> Path | None:
