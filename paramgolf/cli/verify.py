@@ -98,7 +98,7 @@ def opened_case(
     """What `target` names, opened."""
     from paramgolf.contest import Contest
     from paramgolf.verify.folder_target import folder_case
-    from paramgolf.verify.outside_target import is_predictor_name, outside_case, outside_predictor
+    from paramgolf.verify.outside_target import is_predictor_name, outside_case
     from paramgolf.verify.run_target import run_case
 
     probe_tokens, replay_seconds = limits
@@ -118,8 +118,7 @@ def opened_case(
         raise UsageError(
             "a predictor is judged on validation text: name the data", fix=f"verify {target} --data FOLDER"
         )
-    predictor = outside_predictor(target)
-    return outside_case(target, predictor, data, contest=Contest(), probe_tokens=probe_tokens, best=best)
+    return outside_case(target, data, contest=Contest(), probe_tokens=probe_tokens, best=best)
 
 
 def opened_data(folder: Path, tokenizer: str | None) -> "Dataset":

@@ -69,6 +69,8 @@ class Case:
     """Files that the predictor may read while it scores: those in the counted bytes."""
     unwatched: Sequence[Path] = ()
     """Folders of ours that may be read meanwhile."""
+    heard: Watched = field(default_factory=Watched)
+    """What was heard while the predictor was loaded."""
     tokens: Ints | None = None
     """(N,) the whole validation stream."""
     tokenizer: Tokenizer | None = None
@@ -100,6 +102,8 @@ class Effort:
     """Places at which the stream is changed."""
     enumeration_seconds: float = 60.0
     """For putting every token of the vocabulary in a target's place."""
+    enumeration_places: int = 3
+    """At how many targets."""
     seed: int = 0
     only: tuple[str, ...] = ()
     """Checks to make, by short name; empty: all."""
@@ -156,7 +160,9 @@ def probes(case: Case, effort: Effort) -> dict[str, Check]:
     probe = Probe(predictor=case.predictor, stream=case.stream, cuts=effort.cuts, seed=effort.seed)
     return {
         CAUSALITY: lambda: check_causality(probe),
-        NORMALIZATION: lambda: check_normalization(probe, seconds=effort.enumeration_seconds),
+        NORMALIZATION: lambda: check_normalization(
+            probe, places=effort.enumeration_places, seconds=effort.enumeration_seconds
+        ),
         UPDATE_ORDER: lambda: check_update_order(probe),
         COVERAGE: lambda: check_coverage(probe),
         ISOLATION: lambda: check_isolation(probe),
@@ -176,7 +182,7 @@ def inspections(case: Case, watched: Watched) -> dict[str, Check]:
     def of_artifact() -> list[Ruling]:
         found = [ruling for sizes in case.sizes for ruling in check_sizes(sizes, case.contest)]
         if case.predictor is not None:
-            found += check_watched(watched, case.own_files, case.val)
+            found += check_watched(case.heard.plus(watched), case.own_files, case.val)
         return found or [skipped(CONTAINMENT, case.missing.get(CONTAINMENT, "there is no artifact here"))]
 
     def of_times() -> list[Ruling]:

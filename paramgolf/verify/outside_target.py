@@ -19,6 +19,7 @@ from paramgolf.verify.judge import Case
 from paramgolf.verify.passes import probe_stream
 from paramgolf.verify.predictor import Ints, Predictor
 from paramgolf.verify.run_target import validation_bytes
+from paramgolf.verify.watch import watching
 
 
 def is_predictor_name(target: str) -> bool:
@@ -62,15 +63,15 @@ def outside_predictor(target: str) -> Predictor:
     return cast(Predictor, made)
 
 
-def outside_case(
-    target: str, predictor: Predictor, dataset: Dataset, *, contest: Contest, probe_tokens: int, best: Sequence[float]
-) -> Case:
-    """`predictor`, judged on the validation split of `dataset`.
+def outside_case(target: str, dataset: Dataset, *, contest: Contest, probe_tokens: int, best: Sequence[float]) -> Case:
+    """The predictor `target`, watched from its import on, judged on the validation split of `dataset`.
 
     Optional attributes of the predictor: `target_bytes(tokens)`, how it counts; `files`, paths of the counted weights
     and code it reads while scoring, `code` those of them that are code.
     """
     tokens, _ = validation_bytes(dataset)
+    with watching() as heard:
+        predictor = outside_predictor(target)
     files = tuple(Path(path) for path in getattr(predictor, "files", ()))
     return Case(
         target=target,
@@ -79,6 +80,7 @@ def outside_case(
         predictor=predictor,
         stream=probe_stream(tokens, dataset.tokenizer.vocab, probe_tokens),
         own_files=files,
+        heard=heard,
         tokens=tokens,
         tokenizer=dataset.tokenizer,
         bytes_claim=own_count(predictor, tokens, sidecar=bool(dataset.val_bytes)),
@@ -87,7 +89,6 @@ def outside_case(
         val=dataset.val,
         best=tuple(best),
         facts=(("data", f"{dataset.name}, tokenizer {dataset.tokenizer.name}, {len(tokens):,} validation tokens"),),
-        missing={},
     )
 
 

@@ -100,15 +100,26 @@ class Probe:
 
     @property
     def learns(self) -> bool:
-        """Whether what is read early changes the costs of the last quarter: the predictor adapts, or sees that far."""
-        tokens = len(self.stream.tokens)
-        starts = self.stream.starts
-        far = 3 * tokens // 4
-        end = max((int(s) for s in starts if s <= tokens // 4), default=tokens // 4) or tokens // 4
-        place = np.arange(tokens)
-        early = self.named("early", replaced_tokens(self.stream, (place > 0) & (place < end), self.seed + 7))
-        change = np.abs(early.nats - self.base.nats)[far:]
+        """Whether what is served first changes the costs of what is served last, in documents that stayed as they were:
+        the predictor adapts, or sees that far."""
+        order = self.base.order
+        early, late = served_first_and_last(order)
+        changed = np.concatenate(([False], early))
+        document = np.cumsum(self.stream.tokens == BOS)
+        untouched = late & ~np.isin(document[1:], document[changed])
+        first = self.named("early", replaced_tokens(self.stream, changed, self.seed + 7))
+        change = np.abs(first.nats - self.base.nats)[untouched if untouched.any() else late]
         return bool((change > self.tolerance).any())
+
+
+def served_first_and_last(order: Ints) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(T,) targets in the first and in the last quarter of the parts, of the stream where all stand in one part."""
+    places = np.where(order == NEVER, order.max(), order)
+    if places.min() == places.max():
+        places = np.arange(len(order))
+    ends = np.quantile(places, 0.25, method="lower"), np.quantile(places, 0.75, method="higher")
+    late = places >= ends[1] if ends[1] > ends[0] else places > ends[0]
+    return places <= ends[0], late
 
 
 def largest(values: Doubles) -> float:

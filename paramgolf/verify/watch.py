@@ -25,6 +25,8 @@ NETWORK_EVENTS = (
     "socket.sendmsg",
     "urllib.Request",
 )
+CODE_ENDINGS = (".py", ".pyc")
+"""Python code is counted as code."""
 PROGRAM_EVENTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn")
 
 
@@ -40,6 +42,10 @@ class Watched:
     """Path -> bytes of every file opened for reading that is no part of Python, its packages or the system."""
     network: dict[str, None] = field(default_factory=dict)
     programs: dict[str, None] = field(default_factory=dict)
+
+    def plus(self, other: "Watched") -> "Watched":
+        """Both together."""
+        return Watched(self.files | other.files, self.network | other.network, self.programs | other.programs)
 
 
 @dataclass
@@ -98,7 +104,7 @@ def note_open(watched: Watched, arguments: tuple[Any, ...]) -> None:
         return
     place = os.path.abspath(os.fsdecode(path))
     real = os.path.realpath(place)
-    if place.startswith(EAR.ignored) or real.startswith(EAR.ignored):
+    if place.startswith(EAR.ignored) or real.startswith(EAR.ignored) or place.endswith(CODE_ENDINGS):
         return
     try:
         watched.files[place] = os.stat(place).st_size

@@ -24,7 +24,7 @@ def model():
 def judged(predictor: Predictor, documents: int = 6, **effort: object) -> Judgement:
     stream = TokenStream(real_tokens(documents), VOCAB)
     case = Case(target="planted", kind="predictor", contest=Contest(), predictor=predictor, stream=stream)
-    return judge(case, Effort(only=PROBING, cuts=6, **effort))
+    return judge(case, Effort(only=PROBING, cuts=6, enumeration_places=2, enumeration_seconds=120, **effort))
 
 
 def broken(judgement: Judgement) -> dict[str, tuple[str, ...]]:
