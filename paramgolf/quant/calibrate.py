@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from paramgolf.batch import Batch
-from paramgolf.errors import GolfError
 from paramgolf.parts import Linear, Role, declared
+from paramgolf.quant.curvature import rows_key
+from paramgolf.quant.matrices import finite_total, head_name, projections
 from paramgolf.quant.plan import QuantConfig, planned
 from paramgolf.quant.slots import CalibratedModel
 
@@ -30,19 +31,12 @@ def wanted_hessians(model: nn.Module, config: QuantConfig) -> set[str]:
     deciders = [technique for technique in (config.allocate, *config.refine) if technique is not None]
     if any(technique.needs_hessian for technique in deciders):
         wanted |= set(projections(model)) | {head_name(model)}
-    return wanted
+    return wanted | ({rows_key(name) for name in wanted} if wants_curvature(config) else set())
 
 
-def projections(model: nn.Module) -> dict[str, Linear]:
-    """The projections of `model` that have a weight of their own, by its name."""
-    named = [(prefix, module) for prefix, module in model.named_modules() if isinstance(module, Linear)]
-    return {f"{prefix}.weight".lstrip("."): module for prefix, module in named if "weight" in module.specs}
-
-
-def head_name(model: nn.Module) -> str:
-    """The name of the matrix that makes the logits."""
-    weight = cast(CalibratedModel, model).embedding.head_weight()
-    return next(name for name, parameter, _ in declared(model) if parameter is weight)
+def wants_curvature(config: QuantConfig) -> bool:
+    """Whether a backward pass has to tell what errors in the rows of each matrix cost."""
+    return config.allocate is not None and config.allocate.needs_curvature
 
 
 @torch.no_grad()
@@ -121,14 +115,3 @@ def inputs_watched(grams: Grams, linears: Mapping[str, Linear]) -> Iterator[dict
     finally:
         for name, linear in linears.items():
             linear.delta = before[name]
-
-
-def finite_total(name: str, total: Tensor) -> Tensor:
-    """`total`, unless it is not finite: then `GolfError` naming the parameter."""
-    if not total.isfinite().all():
-        raise GolfError(
-            f"the inputs of parameter {name} are not finite on the text of the calibration",
-            evidence=f"{int((~total.isfinite()).sum()):,} of {total.numel():,} sums of products",
-            fix="look for activations that overflow; a run by the clock keeps its last good checkpoint",
-        )
-    return total

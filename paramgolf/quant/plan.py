@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from paramgolf.errors import ArtifactError, GolfError
 from paramgolf.parts import Declared, Role, declared
+from paramgolf.quant.curvature import rows_key
 from paramgolf.quant.plain_values import PlainValues
 from paramgolf.quant.slots import Allocator, ArtifactSize, Calibration, QuantItem, Quantizer, Refinement
 from paramgolf.quant.training_batches import TrainingBatches
@@ -113,13 +114,14 @@ def items_of(model: nn.Module, config: QuantConfig, hessians: Mapping[str, Tenso
     for (name, parameter, role), quantizer in planned(model, config):
         hessian = hessians.get(name)
         refuse_unfit(name, parameter, hessian, quantizer)
-        items.append(QuantItem(name, role, parameter.detach().float(), hessian, quantizer))
+        rows = hessians.get(rows_key(name))
+        items.append(QuantItem(name, role, parameter.detach().float(), hessian, quantizer, rows))
     return items
 
 
 def refuse_overflow(items: Sequence[QuantItem], stored: Mapping[str, Stored]) -> None:
     """Raise `GolfError` naming the first of `items` whose stored form is not finite."""
-    for name, role, weight, _, quantizer in items:
+    for name, role, weight, _, quantizer, _ in items:
         if not stored[name].dense().isfinite().all():
             raise GolfError(
                 f"parameter {name} does not fit the numbers that {type(quantizer).__name__} stores it in",

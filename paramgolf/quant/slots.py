@@ -53,6 +53,8 @@ class QuantItem(NamedTuple):
     hessian: Tensor | None
     """(columns, columns) Σ x xᵀ, if calibration collected one."""
     quantizer: Quantizer
+    rows: Tensor | None = None
+    """(rows,) mean square of the derivative of the loss by each output, if calibration took a backward pass."""
 
     def alone(self) -> Stored:
         """What its quantizer keeps of it, asked by itself."""
@@ -69,6 +71,11 @@ class Allocator(Protocol):
     @property
     def needs_hessian(self) -> bool:
         """Whether every projection's Hessian must be collected, whatever its quantizer says."""
+        ...
+
+    @property
+    def needs_curvature(self) -> bool:
+        """Whether calibration must take a backward pass, for `QuantItem.rows`."""
         ...
 
     def __call__(self, items: Sequence[QuantItem], budget_bytes: int | None, size: ArtifactSize) -> dict[str, Stored]:

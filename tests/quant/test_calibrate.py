@@ -13,7 +13,8 @@ from paramgolf.batch import BOS, Batch
 from paramgolf.errors import GolfError
 from paramgolf.model.gpt import GPT
 from paramgolf.parts import Linear, Role, declared
-from paramgolf.quant.calibrate import collect_hessians, head_name, projections, wanted_hessians
+from paramgolf.quant.calibrate import collect_hessians, wanted_hessians
+from paramgolf.quant.matrices import head_name, projections
 from paramgolf.quant.plan import QuantConfig, quantize
 from paramgolf.quant.training_batches import TrainingBatches
 from paramgolf.techniques.model import BigramHash, Recurrence, UntiedEmbedding

@@ -31,6 +31,7 @@ class AdaptiveClip:
     """A clip a matrix, from its own sensitivity."""
 
     needs_hessian: ClassVar[bool] = True
+    needs_curvature: ClassVar[bool] = False
 
     exponent: float = 0.15
     """How much the sensitivity changes the clip."""
