@@ -131,6 +131,7 @@ def test_the_last_record_differs_from_pr1787_as_published():
         "optim.token.beta2": 0.99,
         "optim.scalar.beta2": 0.99,
         "optim.schedule.share": 0.85,
+        "train.reserve_seconds": 8.0,
         "quant.mlp.clip.sigmas": 11.5,
         "quant.embed.clip.sigmas": 14.0,
         "quant.refine.lqer": LQER(rank=4, top=3, bits=4, group=64),
