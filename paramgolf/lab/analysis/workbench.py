@@ -77,6 +77,9 @@ class Workbench:
     book: PointBook = field(init=False)
     expected: dict[str, Expected] = field(init=False)
     kept: dict[str, dict[str, Stored]] = field(init=False, default_factory=dict)
+    """The last export made, by what it is spelled."""
+    scores: dict[str, float] = field(init=False, default_factory=dict)
+    """By identity: decoded weights are compared bit for bit, so that no coder changes a score."""
 
     def __post_init__(self) -> None:
         self.book = PointBook(self.subject.folder / POINTS_FILE)
@@ -169,7 +172,9 @@ class Workbench:
         decoded = unpack(artifact, self.expected, digest=self.subject.run.digest, coders=coders)
         ended = time.perf_counter()
         require_same(kept, decoded)
-        bpb = self.score({name: decoded[name] for name in stored}) if trial.scored else None
+        if trial.scored and trial.identity not in self.scores:
+            self.scores[trial.identity] = self.score({name: decoded[name] for name in stored})
+        bpb = self.scores[trial.identity] if trial.scored else None
         return Measured(len(artifact), bpb, encoded - began, ended - encoded)
 
     def parameters(self, quant: QuantConfig) -> Iterable[tuple[str, Quantizer]]:
