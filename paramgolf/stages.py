@@ -223,11 +223,18 @@ def calibrate(session: Session, model: GPT) -> Calibrated:
 
 
 def calibration_text(session: Session) -> Iterator[Batch]:
-    """Batches of the run's training text on its device, from the beginning and without end."""
-    loader = training_loader(session)
+    """Batches of the run's training text on its device, from the beginning and without end.
+
+    Packed documents are cut into windows that see across documents, as the records read them for calibration: the
+    forward pass is not compiled here, without which one long row of documents needs a square of its length.
+    """
+    loader, length = training_loader(session), session.run.train.seq_len
     while True:
         batch = loader.next()
         require_known_ids(batch, session.run.model.vocab)
+        if batch.cu_seqlens is not None:
+            whole = batch.ids.numel() // length * length
+            batch = Batch(batch.ids[0, :whole].view(-1, length), batch.targets[0, :whole].view(-1, length))
         yield batch.to(session.place.device)
 
 

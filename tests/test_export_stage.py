@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny import tiny_run, tiny_session
 
 from paramgolf.artifact.code import code_bytes, config_modules
@@ -17,8 +18,17 @@ from paramgolf.quant.plan import QuantConfig
 from paramgolf.quant.training_batches import TrainingBatches
 from paramgolf.result import Result
 from paramgolf.run import Run
-from paramgolf.stages import Session, execute, export_stage, fresh_model, train_stage
+from paramgolf.stages import (
+    Session,
+    calibration_text,
+    execute,
+    export_stage,
+    fresh_model,
+    train_stage,
+    training_loader,
+)
 from paramgolf.stored import Grid
+from paramgolf.techniques.data import Packed
 from paramgolf.techniques.quant import (
     GPTQ,
     LQER,
@@ -95,6 +105,20 @@ def test_text_of_the_models_own_is_not_training(tiny_data: Dataset, run_path: Pa
     told = events_of(session)
     assert told["calibrated"]["seconds"] > 0
     assert result.train_seconds == pytest.approx(told["trained"]["train_seconds"])
+
+
+def test_packed_documents_are_calibrated_on_in_windows(tiny_data: Dataset, run_path: Path):
+    """One long row of documents would need an attention matrix of its square, where nothing is compiled."""
+    run = run_with(FEEDBACK)
+    run = replace(run, data=replace(run.data, loader=Packed()), model=replace(run.model, context=256))
+    session = tiny_session(run, tiny_data, run_path)
+    packed, cut = training_loader(session).next(), next(calibration_text(session))
+    assert packed.cu_seqlens is not None
+    assert cut.cu_seqlens is None
+    assert cut.ids.shape == cut.targets.shape == (8, 32)
+    assert torch.equal(cut.ids.flatten(), packed.ids.flatten().long())
+    assert torch.equal(cut.targets.flatten(), packed.targets.flatten().long())
+    assert execute(session).val_bpb_export > 0
 
 
 def test_without_need_nothing_is_collected(tiny_data: Dataset, run_path: Path):

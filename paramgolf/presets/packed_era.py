@@ -1,7 +1,7 @@
 """Record presets from #1530 on: packed documents, CaseOps, gates; up to the last record, #1855.
 
-Exports are int6 GPTQ of the blocks and int7 of the embedding, from #1851 on with LQER; calibration reads the run's own
-packed documents, where the records read windows of 2,048 without a mask. Adapters of the output projection and of the
+Exports are int6 GPTQ of the blocks and int7 of the embedding, from #1851 on with LQER; calibration reads windows of
+the packed text without a mask of documents, as the records'. Adapters of the output projection and of the
 feed-forward stand beside them, where the records' start from the block's input. Their logs list YaRN: it was never on,
 and the table of rotations is not stretched. The records clip gradients before they average them over ranks, this after.
 """
