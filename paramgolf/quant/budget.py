@@ -21,6 +21,8 @@ NEAR_BYTES = 2_000
 """So far below a budget it counts as filled."""
 MOST_TRIES = 16
 """Exports at most."""
+ALLOCATOR_TRIES = 4
+"""Budgets given to a technique that keeps to one."""
 MOST_STRIDE = 1.0
 """Natural logarithm of the largest change of the steps between two tries."""
 
@@ -47,6 +49,9 @@ def quantize_to_budget(
     itself has the say. Nearer than the finest steps allow it cannot come; then those are kept. Raises `UsageError`
     when no step can be set, `OverBytes` when the widest tried do not fit.
     """
+    shared_out = allocated_to_budget(model, config, hessians, budget_bytes=budget_bytes, size=size)
+    if shared_out is not None:
+        return shared_out
 
     def export(log_factor: float) -> dict[str, Stored]:
         scaled = config if log_factor == 0 else steps_scaled(config, math.exp(log_factor))
@@ -67,6 +72,33 @@ def quantize_to_budget(
         evidence=f"{least.bytes:,} bytes with steps {math.exp(least.log_factor):.3g} times those of the configuration",
         fix="a smaller model, fewer bits for what is kept as plain values, or a larger budget",
     )
+
+
+def allocated_to_budget(
+    model: nn.Module,
+    config: QuantConfig,
+    hessians: Mapping[str, Tensor],
+    *,
+    budget_bytes: int,
+    size: ArtifactSize,
+) -> dict[str, Stored] | None:
+    """The export of a technique of `quant.allocate` that keeps to a budget; None without one.
+
+    What is added after it, as low-rank corrections, is made room for by a budget that is smaller by as much.
+    """
+    if config.allocate is None:
+        return None
+    given, before = budget_bytes, -1
+    for _ in range(ALLOCATOR_TRIES):
+        stored = quantize(model, config, hessians, budget_bytes=given, size=size)
+        bytes_now = size(stored)
+        if budget_bytes - NEAR_BYTES <= bytes_now <= budget_bytes:
+            return stored
+        if bytes_now == before:
+            break
+        before = bytes_now
+        given += budget_bytes - NEAR_BYTES // 4 - bytes_now
+    return None
 
 
 def no_width(config: QuantConfig, size: int, budget_bytes: int) -> UsageError:

@@ -1,6 +1,7 @@
 """The setting of each quantizer that its steps are proportional to: what makes any export smaller or finer."""
 
 from dataclasses import dataclass, fields, is_dataclass, replace
+from math import log2
 from typing import Any
 
 from torch import Tensor
@@ -14,6 +15,8 @@ STEP_FIELDS = ("step", "floor")
 """Fields of quantizers that their steps are proportional to."""
 LEAST_SIGMAS = 6.0
 """Standard deviations that a clip keeps at least: codes get another bit before the tails are cut."""
+LEAST_SPENT = 0.05
+"""Bits a weight that a quantizer which is told what to spend is told at least."""
 MOST_BITS = 8
 """Of a code of one byte."""
 
@@ -38,13 +41,16 @@ class ScaledClip:
 def widened(quantizer: Quantizer, factor: float) -> Quantizer | None:
     """`quantizer` with its steps times `factor`; None where it has no setting for that.
 
-    Narrower steps take more codes: where they would cut the tails, codes get a bit more, which changes neither step nor
-    size (catalogue Q4: the size is set by the step alone).
+    Where the bits to spend are what is set, twice the step is a bit less. Narrower steps take more codes: where they
+    would cut the tails, codes get a bit more, which changes neither step nor size (catalogue Q4: the step alone sets
+    the size).
     """
     view: Any = quantizer
     known = {field.name for field in fields(view)} if is_dataclass(quantizer) else set[str]()
     if {"clip", "bits"} <= known:
         return with_wider_clip(view, factor)
+    if isinstance(getattr(view, "bits", None), float):
+        return replace(view, bits=max(view.bits - log2(factor), LEAST_SPENT))
     own = next((name for name in STEP_FIELDS if name in known and getattr(view, name)), None)
     return None if own is None else replace(view, **{own: getattr(view, own) * factor})
 

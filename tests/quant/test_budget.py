@@ -1,8 +1,10 @@
 """Filling a budget: from below, near, and in few exports."""
 
 import math
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import ClassVar
 
 import pytest
 import torch
@@ -14,10 +16,11 @@ from paramgolf.artifact.container import expected_of, pack
 from paramgolf.errors import OverBytes, UsageError
 from paramgolf.quant.budget import MOST_TRIES, NEAR_BYTES, fill, quantize_to_budget
 from paramgolf.quant.plan import QuantConfig, quantize
+from paramgolf.quant.slots import ArtifactSize, QuantItem
 from paramgolf.quant.step_width import has_widths, steps_scaled, widened
 from paramgolf.stages import fresh_model
 from paramgolf.stored import Grid, Stored
-from paramgolf.techniques.quant import GPTQ, AbsmaxClip, Int8Rows, PlainValues, RowGridCodes, SDClip
+from paramgolf.techniques.quant import GPTQ, AbsmaxClip, Int8Rows, PlainValues, RateDistortion, RowGridCodes, SDClip
 
 NOTHING: dict[str, Stored] = {}
 
@@ -88,6 +91,57 @@ def test_wider_is_coarser_by_the_factor(quantizer: RowGridCodes | Int8Rows) -> N
 
     for factor in (0.5, 0.9, 1.7):
         torch.testing.assert_close(step(factor), factor * step(1.0), rtol=2e-3, atol=0)
+
+
+def test_bits_to_spend_are_a_width() -> None:
+    assert widened(RateDistortion(bits=4.0), 2.0) == RateDistortion(bits=3.0)
+    assert widened(RateDistortion(bits=0.5), 2.0) == RateDistortion(bits=0.05)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spender:
+    """Remembers the budgets it was given; the test's `size` answers what it would come to, and `more`."""
+
+    needs_hessian: ClassVar[bool] = False
+    needs_curvature: ClassVar[bool] = False
+
+    budgets: list[int]
+    more: int
+
+    def __call__(self, items: Sequence[QuantItem], budget_bytes: int | None, size: ArtifactSize) -> dict[str, Stored]:
+        assert budget_bytes is not None
+        self.budgets.append(budget_bytes)
+        return {item.name: item.alone() for item in items}
+
+
+@pytest.mark.parametrize("more", [0, 3_000, -9_000])
+def test_room_is_made_for_what_comes_after_an_allocator(more: int) -> None:
+    model, spender = fresh_model(tiny_run(), CPU), Spender(budgets=[], more=more)
+
+    def size(stored: dict[str, Stored]) -> int:
+        return spender.budgets[-1] - 100 + spender.more
+
+    quantize_to_budget(model, QuantConfig(allocate=spender), {}, budget_bytes=50_000, size=size)
+    assert len(spender.budgets) == (1 if more == 0 else 2)
+    assert 48_000 <= size({}) <= 50_000
+
+
+def test_an_allocator_that_keeps_to_no_budget_leaves_it_to_the_steps() -> None:
+    grid = RowGridCodes(bits=6, clip=SDClip(sigmas=10.0))
+    spender = Spender(budgets=[], more=0)
+    quant = QuantConfig(attention=grid, mlp=grid, embed=grid, allocate=spender)
+    run = tiny_run()
+    run = replace(run, model=replace(run.model, dim=64, layers=3))
+    model = fresh_model(run, CPU)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+
+    def size(stored: dict[str, Stored]) -> int:
+        return len(pack(stored, expected_of(model), coder=run.artifact.coder, digest=run.digest))
+
+    goal = int(0.8 * size(quantize(model, replace(quant, allocate=None))))
+    assert 0 <= goal - size(quantize_to_budget(model, quant, {}, budget_bytes=goal, size=size)) <= NEAR_BYTES
 
 
 def test_what_has_no_width_stays() -> None:
