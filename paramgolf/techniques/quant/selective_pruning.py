@@ -46,13 +46,13 @@ class SelectivePruning:
     ) -> dict[str, Stored]:
         """`stored` with as few codes zeroed as fit `budget_bytes`; with all of them, if even that does not fit."""
         whole = dict(stored)
-        if budget_bytes is None or size(whole) <= budget_bytes:
+        if budget_bytes is None or (above := size(whole)) <= budget_bytes:
             return whole
         costs = torch.cat([pruning_costs(weight) for weight in stored.values()]).sort().values
         least, most = 0, len(costs)
         if not most:
             return whole
-        above, pruned = size(whole), pruned_below(stored, costs, most)
+        pruned = pruned_below(stored, costs, most)
         below = size(pruned)
         for _ in range(self.tries):
             if below > budget_bytes or budget_bytes - below <= self.within or most - least <= 1:

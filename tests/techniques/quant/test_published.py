@@ -292,10 +292,11 @@ def test_pruning_takes_the_cheapest_until_it_fits(saved: int):
     items = some_items(RowGridCodes(bits=4))
     before, size = kept_alone(items), Counting([])
     budget = size(before) - saved
+    size.asked.clear()
     after = SelectivePruning(within=20, tries=8)(items, before, budget, size)
+    assert 2 <= len(size.asked) <= 5, "near enough is enough"
     assert size(after) <= budget
     assert size(after) >= budget - 40 or saved < 20
-    assert len(size.asked) <= 14
     steps = [grid_term(before[name]).scale for name in "abcd"]
     gone, left = [], []
     for name, step in zip("abcd", steps, strict=True):
