@@ -47,6 +47,9 @@ class AdapterConfig:
     part: int = 0
     """Documents longer than this are read in parts side by side, each looking back across its start but with an
     adapter of its own; 0: documents stay whole. One very long document otherwise takes as long as a whole batch."""
+    file_order: bool = False
+    """Whether documents are read in the order of the file, so that no score depends on anything after it in the file;
+    else longest first, as the records do, which wastes less but is left to right only in the order of reading."""
     shapes: int = 4
     """How many lengths windows come in, each half of the next: what the compiler has to make."""
     seed: int = 0

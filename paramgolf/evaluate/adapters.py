@@ -156,12 +156,13 @@ class Adapters:
     def __init__(self, deltas: Sequence[RowAdapters], places: Sequence[AdapterPlace], seed: int) -> None:
         self.deltas = deltas
         self.places = places
-        self.generator = torch.Generator().manual_seed(seed)
+        self.seed = seed
 
     def start(self) -> None:
-        """New adapters: A drawn, B zero."""
+        """New adapters, always the same: A drawn, B zero."""
+        generator = torch.Generator().manual_seed(self.seed)
         for delta in self.deltas:
-            delta.start(self.generator)
+            delta.start(generator)
 
     def clear(self) -> None:
         """B zero."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ class Spans(NamedTuple):
         """Targets of each."""
         return self.ends - self.starts
 
-    def select(self, which: NDArray[np.int64] | slice) -> "Spans":
+    def select(self, which: NDArray[Any] | slice) -> "Spans":
         """Some of them, in the order of `which`."""
         return Spans(self.starts[which], self.ends[which])
 
@@ -39,6 +39,10 @@ class Pieces(NamedTuple):
     starts: NDArray[np.int64]
     fresh: NDArray[np.int64]
     ends: NDArray[np.int64]
+
+    def select(self, which: NDArray[Any] | slice) -> "Pieces":
+        """Some of them, in order."""
+        return Pieces(self.starts[which], self.fresh[which], self.ends[which])
 
 
 @technique("documents", fills="evaluate.protocol", source="PR #1530; evaluation catalogue E3", effect="-0.011 (1,024)")
@@ -85,7 +89,19 @@ def document_pieces(spans: Spans, longest: int, stride: int) -> Pieces:
 
 
 def score_pieces(bench: Bench, pieces: Pieces, longest: int, rank: int = 0, world: int = 1) -> Iterator[Scored]:
-    """Score every `world`-th row of packed `pieces`, none longer than `longest` tokens, from row `rank` on."""
+    """Score every `world`-th row of `pieces`, none longer than `longest` tokens, from row `rank` on.
+
+    Pieces are packed, but for those that begin inside a document and do not follow on the piece before them: these
+    have rows of their own, since what shifts along a row (SmearGate) would find the wrong token before their first.
+    """
+    follows = np.append(True, pieces.starts[1:] == pieces.ends[:-1])[: len(pieces.starts)]
+    packed = follows | (bench.tokens.numpy()[pieces.starts] == BOS)
+    yield from score_packed(bench, pieces.select(packed), longest, rank, world)
+    yield from score_apart(bench, pieces.select(~packed), longest, rank, world)
+
+
+def score_packed(bench: Bench, pieces: Pieces, longest: int, rank: int, world: int) -> Iterator[Scored]:
+    """Score pieces packed into rows, attention kept inside each."""
     if not len(pieces.starts):
         return
     targets = len(bench.tokens) - 1
@@ -107,6 +123,20 @@ def score_pieces(bench: Bench, pieces: Pieces, longest: int, rank: int = 0, worl
         seen = where.clamp(max=targets - 1)
         batch = Batch(bench.tokens[seen], bench.tokens[seen + 1], torch.from_numpy(cuts), longest)
         yield bench.scored(batch, seen, torch.from_numpy(counted))
+
+
+def score_apart(bench: Bench, pieces: Pieces, longest: int, rank: int, world: int) -> Iterator[Scored]:
+    """Score pieces in rows of their own, of `longest` tokens; padding follows what counts."""
+    rows = max(1, bench.batch_tokens // longest)
+    for first in range(rank * rows, len(pieces.starts), world * rows):
+        starts, fresh, ends = (
+            torch.from_numpy(np.append(part, np.zeros(rows - len(part), dtype=np.int64)))[:, None]
+            for part in pieces.select(slice(first, first + rows))
+        )
+        positions = starts + torch.arange(longest)
+        counted = (positions >= fresh) & (positions < ends)
+        seen = positions.clamp(max=len(bench.tokens) - 2)
+        yield bench.scored(Batch(bench.tokens[seen], bench.tokens[seen + 1]), seen, counted)
 
 
 def row_starts(edges: NDArray[np.int64], row: int) -> list[int]:

@@ -46,7 +46,9 @@ class LoraTTT:
     def __call__(self, bench: Bench) -> Iterator[Scored]:
         model, config = bench.adaptable("lora_ttt"), self.adapters
         length = self.length or bench.context
-        batches = reading_batches(reading_queue(document_spans(bench.tokens), config.part), config.documents)
+        batches = reading_batches(
+            reading_queue(document_spans(bench.tokens), config.part, file_order=config.file_order), config.documents
+        )
         mine = shared_out(batches, bench.rank, bench.world)
         pace = EvaluationPace(bench, sum(int(batch.lengths.sum()) for batch in mine), length)
         hung = adapted(model, config.shape, rows=config.documents, device=bench.device, seed=config.seed)

@@ -60,7 +60,7 @@ class PhasedTTT:
     def __call__(self, bench: Bench) -> Iterator[Scored]:
         model, config = bench.adaptable("phased_ttt"), self.adapters
         length = self.length or bench.context
-        queue = reading_queue(document_spans(bench.tokens), config.part)
+        queue = reading_queue(document_spans(bench.tokens), config.part, file_order=config.file_order)
         bounds = self.bounds(len(queue.starts))
         shares = [
             shared_out(reading_batches(queue.select(slice(*pair)), config.documents), bench.rank, bench.world)
