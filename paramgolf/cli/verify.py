@@ -1,7 +1,7 @@
 """`verify`: the judge, on the command line."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.text import Text
 
@@ -32,6 +32,7 @@ def verify_command(
     cuts: int = 8,
     enumeration_seconds: float = 60.0,
     replay_seconds: float = 3600.0,
+    command: str | None = None,
     html: Path | None = None,
     json: Json = False,
 ) -> int:
@@ -65,6 +66,8 @@ def verify_command(
         For trying every token of the vocabulary in one place, where a predictor gives no distributions.
     replay_seconds
         Most that scoring again in an empty folder may take.
+    command
+        For a submission's folder: what takes the score again in a copy of it, offline, as 'python train_gpt.py …'.
     html
         Write the report as one HTML file.
     json
@@ -78,7 +81,7 @@ def verify_command(
     effort = Effort(cuts=cuts, enumeration_seconds=enumeration_seconds, only=words_of(only), skip=words_of(skip))
     with placed(device) as place:
         dataset = None if data is None else opened_data(data, tokenizer)
-        case = opened_case(target, dataset, place, (probe_tokens, replay_seconds), numbers_of(best))
+        case = opened_case(target, dataset, place, Wanted(probe_tokens, replay_seconds, command, numbers_of(best)))
         judgement = judge(case, effort)
     if html is not None:
         html.parent.mkdir(parents=True, exist_ok=True)
@@ -92,20 +95,31 @@ def verify_command(
     return int(judgement.verdict.value == "failed")
 
 
-def opened_case(
-    target: str, data: "Dataset | None", place: "Place", limits: tuple[int, float], best: tuple[float, ...]
-) -> "Case":
+class Wanted(NamedTuple):
+    """Options that say how a target is opened."""
+
+    probe_tokens: int
+    replay_seconds: float
+    command: str | None
+    best: tuple[float, ...]
+
+
+def opened_case(target: str, data: "Dataset | None", place: "Place", asked: Wanted) -> "Case":
     """What `target` names, opened."""
     from paramgolf.contest import Contest
     from paramgolf.verify.folder_target import folder_case
     from paramgolf.verify.outside_target import is_predictor_name, outside_case
     from paramgolf.verify.run_target import run_case
 
-    probe_tokens, replay_seconds = limits
     path = Path(target)
-    if (path / "config.toml").is_file():
+    if (path / "config.toml").is_file() and not any(path.glob("submission*.json")):
         return run_case(
-            path, data=data, place=place, probe_tokens=probe_tokens, replay_seconds=replay_seconds, best=best
+            path,
+            data=data,
+            place=place,
+            probe_tokens=asked.probe_tokens,
+            replay_seconds=asked.replay_seconds,
+            best=asked.best,
         )
     if path.is_dir() or not is_predictor_name(target):
         if not path.exists():
@@ -113,12 +127,14 @@ def opened_case(
                 f"there is no folder {target}",
                 fix="paramgolf verify runs/FOLDER, a submission's folder, or module:Predictor --data FOLDER",
             )
-        return folder_case(path, contest=Contest(), data=data, best=best)
+        return folder_case(
+            path, contest=Contest(), data=data, best=asked.best, command=asked.command, seconds=asked.replay_seconds
+        )
     if data is None:
         raise UsageError(
             "a predictor is judged on validation text: name the data", fix=f"verify {target} --data FOLDER"
         )
-    return outside_case(target, data, contest=Contest(), probe_tokens=probe_tokens, best=best)
+    return outside_case(target, data, contest=Contest(), probe_tokens=asked.probe_tokens, best=asked.best)
 
 
 def opened_data(folder: Path, tokenizer: str | None) -> "Dataset":

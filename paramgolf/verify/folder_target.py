@@ -1,6 +1,7 @@
 """A submission's folder as a case, ours or not: what `submission.json`, logs, code and weights tell.
 
-Nothing of it is run: what can be judged are sizes, times, the bytes behind a pair of scores, and the margin.
+Without a command nothing of it is run: what can be judged are sizes, times, the bytes behind a pair of scores, and the
+margin. With one, the score is taken again in a copy of the folder, offline, and what it reads is noted.
 """
 
 import math
@@ -15,7 +16,8 @@ from paramgolf.errors import UsageError
 from paramgolf.verify.byte_accounting import BYTES, ByteClaim, implied_bytes, official_split
 from paramgolf.verify.containment import Sizes
 from paramgolf.verify.judge import Case
-from paramgolf.verify.run_target import validation_bytes
+from paramgolf.verify.reproduction import REPRODUCTION, Claimed, replayed_command
+from paramgolf.verify.run_target import scoring_files, validation_bytes
 from paramgolf.verify.time_budget import Spent, spent_of_log
 
 SCRIPT = "train_gpt.py"
@@ -28,8 +30,16 @@ def is_submission(path: Path) -> bool:
     return path.is_dir() and (bool(list(path.glob("submission*.json"))) or (path / SCRIPT).is_file())
 
 
-def folder_case(path: Path, *, contest: Contest, data: Dataset | None, best: Sequence[float]) -> Case:
-    """The submission in `path`; `data` names the data that its score was taken on.
+def folder_case(
+    path: Path,
+    *,
+    contest: Contest,
+    data: Dataset | None,
+    best: Sequence[float],
+    command: str | None = None,
+    seconds: float = 3600.0,
+) -> Case:
+    """The submission in `path`; `data` is that on which its score was taken, `command` takes it again in its folder.
 
     Raises `UsageError` when there is nothing of a submission in it, `DataError` for JSON that is none.
     """
@@ -58,6 +68,13 @@ def folder_case(path: Path, *, contest: Contest, data: Dataset | None, best: Seq
         spent=folder_times(claim, logs),
         train=data.train if data else (),
         val=data.val if data else (),
+        claimed=Claimed(claim.val_loss, claim.val_bpb, same_device=False) if command else None,
+        replay=(lambda: replayed_command(path, command, seconds=seconds)) if command else None,
+        replay_files=scoring_files(data) if data else (),
+        missing={
+            BYTES: f"the data is not here (--data): {told}",
+            REPRODUCTION: "name what scores the artifact in its folder: --command 'python train_gpt.py …'",
+        },
         scores=seeds or ((claim.val_bpb,) if claim.val_bpb is not None else ()),
         best=tuple(best),
         bytes_per_token=bytes_per_token(claim, counted),
@@ -68,7 +85,6 @@ def folder_case(path: Path, *, contest: Contest, data: Dataset | None, best: Seq
             ("logs", ", ".join(logs) or "none"),
             ("bytes behind the scores", told),
         ),
-        missing={BYTES: f"the data is not here (--data): {told}"},
     )
 
 

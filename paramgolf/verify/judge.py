@@ -20,7 +20,7 @@ from paramgolf.verify.normalization import NORMALIZATION, check_normalization
 from paramgolf.verify.predictor import Ints, Predictor, TokenStream
 from paramgolf.verify.probe import Probe
 from paramgolf.verify.reproduction import REPRODUCTION, Claimed, Replayed, check_reproduction
-from paramgolf.verify.ruling import Judgement, Ruling, failed, skipped
+from paramgolf.verify.ruling import Judgement, Ruling, Verdict, failed, skipped
 from paramgolf.verify.time_budget import TIMES, Spent, check_times
 from paramgolf.verify.update_order import UPDATE_ORDER, check_update_order
 from paramgolf.verify.watch import Watched, watching
@@ -84,6 +84,8 @@ class Case:
     val: tuple[Path, ...] = ()
     claimed: Claimed | None = None
     replay: Callable[[], Replayed] | None = None
+    replay_files: Collection[Path] = ()
+    """Files that scoring again may read: validation shards and the tokenizer."""
     scores: tuple[float, ...] = ()
     """Bits per byte by seed."""
     best: tuple[float, ...] = ()
@@ -199,7 +201,9 @@ def inspections(case: Case, watched: Watched) -> dict[str, Check]:
         if case.replay is None or case.claimed is None:
             missing = "there is no artifact that could be scored again, or no score is stated"
             return [skipped(REPRODUCTION, case.missing.get(REPRODUCTION, missing))]
-        return check_reproduction(case.replay(), case.claimed)
+        again = case.replay()
+        beyond = check_watched(again.watched, (*case.own_files, *case.replay_files))
+        return [*check_reproduction(again, case.claimed), *(r for r in beyond if r.verdict is not Verdict.PASSED)]
 
     return {
         BYTES: of_bytes,

@@ -1,43 +1,30 @@
 """Check 10, reproduction: the score once more, from the artifact and the counted code, in an empty folder, offline."""
 
 import json
-import os
+import shlex
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
-from collections.abc import Sequence
+import time
 from io import BytesIO
 from lzma import decompress
 from pathlib import Path
 from typing import NamedTuple
 
 from paramgolf.artifact.code import code_archive, config_modules
+from paramgolf.bundle.training_log import read_training_log
 from paramgolf.data.dataset import Dataset
 from paramgolf.errors import GolfError
 from paramgolf.run import Run
+from paramgolf.verify.offline import run_offline
 from paramgolf.verify.ruling import Ruling, failed, passed
+from paramgolf.verify.watch import Watched
 
 REPRODUCTION = "reproduction"
 SAME_MACHINE = 1e-5
 """Bits per byte by which the same artifact may score differently on one machine."""
 OTHER_MACHINE = 5e-4
 """The same between devices of other kinds, whose matrix products round differently."""
-
-BLOCK_SOCKETS = '''"""Put in place by the judge: no sockets but those of the file system."""
-import socket
-
-
-class Refused(socket.socket):
-    def __init__(self, family=-1, *rest, **named):
-        if family not in (socket.AF_UNIX,):
-            raise OSError("the judge has blocked the network")
-        super().__init__(family, *rest, **named)
-
-
-socket.socket = Refused
-'''
 
 
 class Replayed(NamedTuple):
@@ -50,6 +37,8 @@ class Replayed(NamedTuple):
     seconds: float
     network: str
     """How the network was kept away, in words."""
+    watched: Watched = Watched()
+    """Files read outside the folder, and connections tried."""
 
 
 class Claimed(NamedTuple):
@@ -76,7 +65,7 @@ def check_reproduction(again: Replayed, claimed: Claimed) -> list[Ruling]:
         if stated is not None and abs(stated - measured) > allowed * max(1.0, abs(measured)):
             wrong.append(f"{name} stated {stated:.8f}, differs by {measured - stated:+.6f}")
     for name, count, counted in (("tokens", claimed.tokens, again.tokens), ("bytes", claimed.bytes, again.bytes)):
-        if count is not None and count != counted:
+        if count is not None and counted and count != counted:
             wrong.append(f"{name} stated {count:,}, counted {counted:,}")
     if wrong:
         said = "the stated score does not come again from the artifact and the code"
@@ -110,53 +99,34 @@ def replayed_run(run: Run, config: Path, artifact: Path, dataset: Dataset, *, de
         if hasattr(dataset.tokenizer, "path"):
             ask["tokenizer"] = str(Path(str(ask["tokenizer"])).resolve())
         (folder / "ask.json").write_text(json.dumps(ask), encoding="utf-8")
-        network = run_offline(["-c", "from replay import replay_main; replay_main()"], folder, seconds=seconds)
+        ran = run_offline(["python", "-c", "from replay import replay_main; replay_main()"], folder, seconds=seconds)
         answer = json.loads((folder / "answer.json").read_text(encoding="utf-8"))
     if not answer["package_inside"]:
         raise GolfError(
             "the replay took the package from elsewhere", evidence="it was not the unpacked archive that ran"
         )
-    return Replayed(
-        answer["val_loss"], answer["val_bpb"], int(answer["tokens"]), int(answer["bytes"]), answer["seconds"], network
-    )
+    counts = int(answer["tokens"]), int(answer["bytes"])
+    return Replayed(answer["val_loss"], answer["val_bpb"], *counts, answer["seconds"], ran.kept_away, ran.watched)
 
 
-def run_offline(arguments: Sequence[str], folder: Path, *, seconds: float) -> str:
-    """Run this Python in `folder` without a network; returns how it was kept away.
+def replayed_command(folder: Path, command: str, *, seconds: float) -> Replayed:
+    """Run `command` in a copy of a submission's folder, offline, and read the score from what it says or logs.
 
-    In a network namespace of its own where the system allows that, else with sockets refused inside Python. Raises
-    `GolfError` when the program fails or takes longer than `seconds`.
+    Weights, logs of earlier runs and everything else of the folder come along: what is counted is checked elsewhere.
+    Raises `GolfError` when it fails or tells no score.
     """
-    (folder / "sitecustomize.py").write_text(BLOCK_SOCKETS, encoding="utf-8")
-    own = own_namespace()
-    command = [*own, sys.executable, *arguments]
-    try:
-        done = subprocess.run(
-            command, cwd=folder, env=clean_environment(folder), capture_output=True, text=True, timeout=seconds
-        )
-    except subprocess.TimeoutExpired:
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="replay-") as name:
+        place = Path(name) / folder.name
+        shutil.copytree(folder, place, ignore=shutil.ignore_patterns("*.log", "__pycache__", "sitecustomize.py"))
+        ran = run_offline(shlex.split(command), place, seconds=seconds)
+        texts = [ran.said, *(log.read_text("utf-8", "replace") for log in sorted(place.rglob("*.log")))]
+    facts = [read_training_log(text) for text in texts]
+    scores = [score for fact in facts for score in fact.scores if not score.diagnostic]
+    if not scores:
         raise GolfError(
-            f"scoring again took longer than {seconds:g} s", fix="give more by --replay-seconds, or --skip reproduction"
-        ) from None
-    if done.returncode:
-        tail = " | ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
-        raise GolfError("the artifact cannot be scored from the counted code alone", evidence=tail[-600:])
-    return f"network blocked by {'a namespace without one and ' if own else ''}refused sockets"
-
-
-def own_namespace() -> list[str]:
-    """The words before a command that give it no network; empty where the system does not allow it."""
-    unshare = shutil.which("unshare")
-    for words in ([unshare, "-n"], [unshare, "-r", "-n"]) if unshare else ():
-        try:
-            if subprocess.run([*words, "true"], capture_output=True, timeout=20).returncode == 0:
-                return [str(word) for word in words]
-        except (OSError, subprocess.TimeoutExpired):
-            continue
-    return []
-
-
-def clean_environment(folder: Path) -> dict[str, str]:
-    """The environment of the replay: nothing of ours, the folder first on Python's path."""
-    kept = {"PATH": os.defpath, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(folder)}
-    return {**kept, "OMP_WAIT_POLICY": "PASSIVE", "LC_ALL": "C.UTF-8"}
+            "the command tells no score", evidence=f"no val_loss and val_bpb in {len(ran.said):,} characters of output"
+        )
+    exact = next((score for score in reversed(scores) if "exact" in score.name), scores[-1])
+    tokens = next((fact.val_tokens for fact in facts if fact.val_tokens), 0)
+    return Replayed(exact.val_loss, exact.val_bpb, tokens, 0, time.perf_counter() - began, ran.kept_away, ran.watched)

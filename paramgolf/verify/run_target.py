@@ -83,6 +83,7 @@ def run_case(
         replay=lambda: replayed_run(
             run, folder.config, folder.artifact, dataset, device=place.device.type, seconds=replay_seconds
         ),
+        replay_files=scoring_files(dataset),
         scores=(float(result["val_bpb"]),),
         best=tuple(best),
         bytes_per_token=result["val_bytes"] / max(result["val_tokens"], 1),
@@ -100,6 +101,12 @@ def run_dataset(folder: RunFolder) -> Dataset:
     """The dataset that the run began with."""
     kept = folder.read_json(folder.data)
     return open_dataset(Path(kept["path"]), tokenizer=kept["tokenizer"])
+
+
+def scoring_files(dataset: Dataset) -> tuple[Path, ...]:
+    """The files of `dataset` that taking a score reads."""
+    model = getattr(dataset.tokenizer, "path", None)
+    return (*dataset.val, *dataset.val_bytes, *([Path(model)] if model else []))
 
 
 def run_sizes(run: Run, folder: RunFolder, result: dict[str, object]) -> Sizes:

@@ -229,3 +229,43 @@ def test_the_margin_by_both_readings(tmp_path: Path, best: float, verdict: Verdi
     judgement = of_folder(submission(tmp_path / "sub"), "margin", best=(best,))
     assert judgement.verdict is verdict
     assert len(judgement.rulings[0].readings) == 2
+
+
+SCORER = """
+import socket
+from pathlib import Path
+
+weights = Path("weights.ptz").read_bytes()
+{extra}
+print("val_tokens: 47851520")
+print(f"final_exact val_loss:{{2.0 + len(weights) / 1e6:.8f}} val_bpb:{{1.0 + len(weights) / 1e6:.8f}}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("extra", "claimed", "rule"),
+    [
+        ("", 1.001, None),
+        ("", 1.011, "reproduction"),
+        ("Path({outside!r}).read_bytes()", 1.001, "self_contained"),
+        ("try:\n    socket.create_connection(('192.0.2.1', 80))\nexcept OSError:\n    pass", 1.001, "self_contained"),
+        ("raise SystemExit(3)", 1.001, "reproduction"),
+    ],
+    ids=["honest", "other score", "hidden training data", "network", "does not run"],
+)
+def test_a_submission_is_scored_again_offline(tmp_path: Path, extra: str, claimed: float, rule: str | None):
+    """Its own script in a copy of its folder; what it reads elsewhere is found."""
+    folder = tmp_path / "sub"
+    folder.mkdir()
+    outside = tmp_path / "fineweb_train_000000.bin"
+    outside.write_bytes(bytes(500))
+    (folder / "weights.ptz").write_bytes(bytes(1000))
+    (folder / "score.py").write_text(SCORER.format(extra=extra.format(outside=str(outside))))
+    (folder / "submission.json").write_text(json.dumps({"val_bpb": claimed, "val_loss": claimed + 1}))
+    case = folder_case(folder, contest=Contest(), data=None, best=(), command="python score.py", seconds=60)
+    judgement = judge(case, Effort(only=("reproduction", "artifact")))
+    broken = rulings(judgement, Verdict.FAILED)
+    assert set(broken) <= {rule, "artifact_bytes"} if rule else not broken
+    assert rule is None or rule in broken
+    if rule == "self_contained":
+        assert "fineweb_train_000000.bin (500 bytes)" in broken[rule].evidence or "192.0.2.1" in broken[rule].evidence
