@@ -212,6 +212,16 @@ def test_scores_that_no_log_holds(entry: Path, tmp_path: Path) -> None:
     assert linted(folder) == []
 
 
+def test_a_log_is_found_by_what_it_says_before_its_name(entry: Path) -> None:
+    (entry / "train_seed42.log").rename(entry / "b.log")
+    (entry / "train_seed0.log").rename(entry / "train_seed42.log")
+    assert linted(entry) == []
+    path = entry / "b.log"
+    path.write_text(path.read_text().replace("  seed: 42\n", ""))
+    path.rename(entry / "run_42.log")
+    assert linted(entry) == []
+
+
 def test_an_earlier_score_of_the_log(entry: Path) -> None:
     path = entry / "train_seed42.log"
     path.write_text(path.read_text() + "quantized_ngram val_loss:2.70000000 val_bpb:1.04525000 eval_time:1000ms\n")

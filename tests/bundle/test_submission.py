@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import statistics
 from dataclasses import replace
 from pathlib import Path
 
@@ -175,6 +176,8 @@ def test_runs_that_do_not_belong_together(submission: Submission) -> None:
 def test_strict_json(submission: Submission) -> None:
     values = submission_values(submission)
     assert json.loads(strict_json(values)) == values
+    scores = [result.val_bpb for result in submission.results]
+    assert values["val_bpb_std"] == pytest.approx(statistics.stdev(scores), abs=1e-8)
     assert values["delta_vs_baseline_bpb"] == pytest.approx(values["val_bpb"] - 12.0, abs=1e-8)
     # One token a byte: nats are bits times ln 2.
     assert values["delta_vs_baseline_nats"] == pytest.approx(values["delta_vs_baseline_bpb"] * 0.6931 * 1.04, rel=0.05)

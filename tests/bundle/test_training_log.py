@@ -29,7 +29,8 @@ def test_a_log_of_april() -> None:
 
 def test_sizes_of_a_wrapper_and_a_timer_started_by_hand() -> None:
     facts = read_training_log(
-        "Code size (uncompressed): 157868 bytes\nCode size (compressed): 31999 bytes\n"
+        "Code size (compressed): 31999 bytes\nCode size (uncompressed): 157868 bytes\n"
+        "Deserialize: decompression done in 18.2s\n"
         "diagnostic quantized val_loss:2.35 val_bpb:1.074 eval_time:11612ms\n"
         "Deserialize: decompression done in 17.0s\nttt_lora:compile warmup done (88.8s)\n"
         "beginning TTT eval timer\n"
