@@ -33,10 +33,11 @@ def hosting() -> Run:
 
 
 def all_slots(config: Any, prefix: str = "") -> list[str]:
-    """The dotted paths of every field below a configuration, techniques not entered."""
+    """The dotted paths of every field below a configuration that is no number or word; techniques are not entered."""
     found = []
     for name, kind in field_types(config).items():
-        found.append(f"{prefix}{name}")
+        if kind not in (bool, int, float, str):
+            found.append(f"{prefix}{name}")
         if dataclasses.is_dataclass(kind):
             found += all_slots(kind, f"{prefix}{name}.")
     return found
