@@ -4,7 +4,7 @@ The model's own forward pass runs; every projection carries for that time a `del
 that the projection sees, once a pass where depth recurs.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import cast
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from paramgolf.batch import Batch
 from paramgolf.parts import Linear, Role, declared
-from paramgolf.quant.curvature import rows_key
+from paramgolf.quant.curvature import collect_curvature, rows_key
 from paramgolf.quant.matrices import finite_total, head_name, projections
 from paramgolf.quant.plan import QuantConfig, planned
 from paramgolf.quant.slots import CalibratedModel
@@ -50,6 +50,19 @@ def collect_hessians(model: nn.Module, batches: Iterable[Batch], config: QuantCo
     wanted = wanted_hessians(model, config)
     if not wanted:
         return {}
+    if wants_curvature(config):
+        totals, tokens = collect_curvature(model, batches), 1
+    else:
+        totals, tokens = input_totals(model, batches, wanted)
+    hessians = {name: total for name, total in totals.items() if name in wanted}
+    for name, parameter, role in declared(model):
+        if name in wanted and name not in totals and (name in projections(model) or role in LOOKED_UP):
+            hessians[name] = max(tokens, 1) * torch.eye(parameter.shape[-1])
+    return hessians
+
+
+def input_totals(model: nn.Module, batches: Iterable[Batch], wanted: Collection[str]) -> tuple[dict[str, Tensor], int]:
+    """Σ x xᵀ by name, of those of `wanted` that a token reached, and the number of tokens."""
     view = cast(CalibratedModel, model)
     grams = Grams()
     watched = {name: linear for name, linear in projections(model).items() if name in wanted}
@@ -61,14 +74,7 @@ def collect_hessians(model: nn.Module, batches: Iterable[Batch], config: QuantCo
                 head(view.embedding.before_head(last))
             tokens += batch.ids.numel()
     totals = {name: watch.total for name, watch in watches.items()} | {head_name(model): head.total}
-    hessians = {}
-    for name, parameter, role in declared(model):
-        total = totals.get(name)
-        if total is not None and name in wanted:
-            hessians[name] = finite_total(name, total.cpu())
-        elif name in wanted and (name in watched or role in LOOKED_UP):
-            hessians[name] = max(tokens, 1) * torch.eye(parameter.shape[-1])
-    return hessians
+    return {name: finite_total(name, total.cpu()) for name, total in totals.items() if total is not None}, tokens
 
 
 class Grams:

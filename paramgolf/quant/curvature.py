@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paramgolf.batch import Batch
+from paramgolf.errors import GolfError
 from paramgolf.parts import Linear, Role, declared
 from paramgolf.quant.matrices import finite_total, head_name, projections
 from paramgolf.quant.slots import CalibratedModel
@@ -183,6 +184,11 @@ def head_gradient(view: CalibratedModel, last: Tensor, sums: TableSums, generato
             # Bounds of the logits work on each alone: the gradient of the sum is their slope.
             (bound,) = torch.autograd.grad(logits.sum(), probe, retain_graph=True)
         chances = logits.detach().softmax(-1)[0]
+        if not chances.isfinite().all():
+            raise GolfError(
+                "the model's predictions are not finite on the text of the calibration",
+                fix="look for activations that overflow; a run by the clock keeps its last good checkpoint",
+            )
         sums.head_squares += (chances * (1 - chances) * bound[0].square()).sum(0)
         sums.expected += chances.sum(0)
         inputs = view.embedding.before_head(part.detach())[0].float()

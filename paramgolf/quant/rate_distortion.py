@@ -6,7 +6,6 @@ nats a bit every error is then worth the same when step_rj = sqrt(2 s · c / g_r
 theory has c = 12 / (2 ln 2). Where steps are coarse, cheap codes are preferred at the same slope.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
@@ -21,9 +20,11 @@ from paramgolf.quant.search import ColumnFacts, RowFacts, StateMachine, choose_c
 from paramgolf.stepped import BASE_LIMIT, SHRINK_PARTS, Stepped, nearest_steps, step_values
 from paramgolf.trellis import Trellis, state_entries
 
-PLAIN_WORTH, TRELLIS_WORTH = 2 * math.log(2) / 12, 0.32
-"""Squared steps that a bit is worth: high-rate theory, and what loses least on Gaussian weights (docs/EXPORT.md)."""
+PLAIN_WORTH, TRELLIS_WORTH = 0.1155, 0.32
+"""Squared steps that a bit is worth: 2 ln 2 / 12 by high-rate theory, and what loses least on Gaussian weights."""
 
+MOST_OCTAVES = 15
+"""That a row's step may lie above the base; a byte holds almost 16."""
 BITS_IGNORED = 2.0**16
 """By how much errors outweigh bits where only errors choose."""
 
@@ -132,7 +133,7 @@ def planned_steps(weight: Tensor, shape: StepShape, slope: float, choices: Choic
     base = shape.base * slope**0.5
     if choices.rows == "none":
         return StepPlan(fitting_base(max(base, float(needed.max()))), None, column_steps)
-    base = fitting_base(base)
+    base = fitting_base(max(base, float(needed.max()) * 2.0**-MOST_OCTAVES))
     return StepPlan(base, nearest_steps(shape.rows.maximum(needed / base)), column_steps)
 
 

@@ -18,7 +18,9 @@ def code_bits(*, trellis: bool) -> Tensor:
     places = torch.arange(RATIOS, dtype=torch.float64)
     ratio = torch.exp2(LEAST_RATIO + places / RATIO_PARTS).view(-1, 1, 1)
     low, high = code_cells(trellis=trellis)
-    mass = sum(share * (below(high / (ratio * wide)) - below(low / (ratio * wide))) for wide, share in TAILS)
+    mass = sum(
+        share * (gaussian_below(high / (ratio * wide)) - gaussian_below(low / (ratio * wide))) for wide, share in TAILS
+    )
     assert isinstance(mass, Tensor)
     # A floor of 2^-40 far out, where the difference of two tails is rounding: it must not read as certainty.
     return -(mass + 2.0**-40).log2()
@@ -36,7 +38,7 @@ def code_cells(*, trellis: bool) -> tuple[Tensor, Tensor]:
     return low, torch.cat((middle, points[:, -1:] + 1), 1)
 
 
-def below(value: Tensor) -> Tensor:
+def gaussian_below(value: Tensor) -> Tensor:
     """Probability that a standard Gaussian lies below `value`."""
     return torch.special.ndtr(value)
 

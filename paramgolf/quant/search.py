@@ -14,9 +14,9 @@ from numba import njit
 from paramgolf.quant.rate_table import LEAST_RATIO, MOST_CODE, RATIO_PARTS, RATIOS
 
 Floats = npt.NDArray[np.float32]
-BLOCK = 64
+SEARCH_BLOCK = 64
 """Columns that feed errors on among themselves before they do to the rest."""
-CHUNK = 1024
+FED_ROWS = 1024
 """Rows that are fed at once, so that they stay near."""
 
 
@@ -66,7 +66,7 @@ def choose_columns(
     """
     width, height = values.shape
     codes = np.zeros((width, height), np.int8)
-    errors = np.empty((BLOCK, height), np.float32)
+    errors = np.empty((SEARCH_BLOCK, height), np.float32)
     states = len(machine.source)
     room = SearchRoom(
         np.empty((height, states), np.uint8),
@@ -75,19 +75,19 @@ def choose_columns(
         np.empty(height, np.float32),
     )
     spent = 0.0
-    for start in range(0, width, BLOCK):
-        end = min(start + BLOCK, width)
+    for start in range(0, width, SEARCH_BLOCK):
+        end = min(start + SEARCH_BLOCK, width)
         for column in range(start, end):
             facts = (columns.step[column], columns.weight[column], columns.ratio[column])
-            choose(values[column], rows, facts, bits, machine, room, codes[column])
+            choose_column(values[column], rows, facts, bits, machine, room, codes[column])
             for row in range(height):
                 error = values[column, row] - room.points[row] * (rows.step[row] * facts[0])
                 errors[column - start, row] = error / factor[column, column]
                 code, place = abs(codes[column, row]), rate_place(rows.ratio[row] + facts[2])
                 spent += bits[place, int(states > 1 and 2 * code > abs(room.points[row])), code]
             feed(values[column + 1 : end], factor[column, column + 1 : end], errors[column - start])
-        for some in range(0, height, CHUNK):
-            part = slice(some, some + CHUNK)
+        for some in range(0, height, FED_ROWS):
+            part = slice(some, some + FED_ROWS)
             for column in range(start, end):
                 feed(values[end:, part], factor[column, end:], errors[column - start, part])
     return codes, spent
@@ -104,7 +104,7 @@ def feed(values, shares, error):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def choose(values, rows, facts, bits, machine, room, codes):  # type: ignore[no-untyped-def]
+def choose_column(values, rows, facts, bits, machine, room, codes):  # type: ignore[no-untyped-def]
     """The codes and points of one column."""
     if len(machine.source) == 1:
         choose_each(values, rows, facts, bits, codes, room.points)

@@ -28,8 +28,8 @@ from paramgolf.registry import technique
 from paramgolf.stored import Stored
 from paramgolf.techniques.quant.rate_distortion import RateDistortion
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+ThreadInput = TypeVar("ThreadInput")
+ThreadOutput = TypeVar("ThreadOutput")
 
 
 @technique("equal_slope", fills="quant.allocate", source="Shoham and Gersho 1988; quantization catalogue Q16")
@@ -88,7 +88,7 @@ def prepared_item(item: QuantItem) -> PreparedMatrix:
     return item.quantizer.prepared(item.weight, item.hessian, item.rows)
 
 
-def in_threads(do: Callable[[Given], Made], things: Sequence[Given]) -> list[Made]:
+def in_threads(do: Callable[[ThreadInput], ThreadOutput], things: Sequence[ThreadInput]) -> list[ThreadOutput]:
     """`do` of each of `things`, as many at once as there are processors: compiled loops and torch let others run."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(do, things))
