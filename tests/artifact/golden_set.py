@@ -8,11 +8,12 @@ from paramgolf.artifact.arrangement import Expected
 from paramgolf.artifact.container import pack
 from paramgolf.parts import Role
 from paramgolf.stored import Grid, Plain, Stored
-from paramgolf.techniques.artifact import BrotliCoder, LzmaCoder, ZlibCoder, ZstdCoder
+from paramgolf.techniques.artifact import BrotliCoder, LzmaCoder, MixingCoder, ZlibCoder, ZstdCoder
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 DIGEST = "0123456789ab"
 CODERS = {"raw": None, "zlib": ZlibCoder(), "lzma": LzmaCoder(), "brotli": BrotliCoder(), "zstd": ZstdCoder()}
+CODERS["mixing"] = MixingCoder()
 
 
 def counting(*shape: int) -> torch.Tensor:
