@@ -1,7 +1,7 @@
 """The contract of every slot outside the model, over whatever is registered for it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,11 @@ from paramgolf.evaluate.evaluation import evaluate
 from paramgolf.evaluate.slots import Bench
 from paramgolf.optim.schedule import Progress
 from paramgolf.parts import Part, Role, normal
+from paramgolf.quant.plain_values import PlainValues
+from paramgolf.quant.slots import QuantItem
 from paramgolf.registry import TECHNIQUES, Entry
+from paramgolf.stored import Stored
+from paramgolf.techniques.quant import GPTQ, SDClip
 
 CONTRACTS = (
     "model.*",  # test_model_contracts.py
@@ -235,6 +239,70 @@ def test_quantizers_keep_what_they_were_given(entry: Entry, shape: tuple[int, ..
     expected = expected_of(model)
     artifact = pack({"weight": stored}, expected, coder=None, digest="0" * 12)
     assert unpack(artifact, expected, digest="0" * 12)["weight"].dense().numpy().tobytes() == dense.numpy().tobytes()
+
+
+# quant.*.clip, quant.allocate, quant.refine, quant.calibration
+
+
+@pytest.mark.parametrize("entry", registered("quant.mlp.clip"))
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0), (1, 1), (5, 9)])
+def test_clips_give_a_step_for_every_row(entry: Entry, shape: tuple[int, int]):
+    clip, weight = entry.config(), torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    if weight.numel():
+        weight[-1] = 0.0
+    for importance in (None, torch.rand(shape[1], generator=torch.Generator().manual_seed(1))):
+        steps = clip(weight, importance, 31)
+        assert steps.shape[0] >= 1
+        assert steps.shape[1:] == shape[:1]
+        assert steps.isfinite().all()
+        assert (steps >= 0).all()
+        assert (steps[:, :-1] > 0).all() or not weight.numel()
+        assert isinstance(clip.by_row, bool)
+
+
+def quant_items() -> list[QuantItem]:
+    """Two matrices that share their inputs, a third, and a vector."""
+    generator = torch.Generator().manual_seed(0)
+    items = []
+    for name, rows, columns in (("a", 24, 16), ("b", 8, 16), ("c", 16, 24)):
+        inputs = torch.randn(64, columns, generator=generator) * torch.logspace(-1, 1, columns)
+        weight, rows_cost = torch.randn(rows, columns, generator=generator), torch.rand(rows, generator=generator)
+        items.append(QuantItem(name, Role.MLP, weight, inputs.mT @ inputs, GPTQ(clip=SDClip()), rows_cost))
+    return [*items, QuantItem("gain", Role.SCALE, torch.ones(5), None, PlainValues(bits=32))]
+
+
+def kept_bytes(stored: Mapping[str, Stored]) -> int:
+    return sum(
+        array.numel() * array.element_size() for each in stored.values() for t in each.terms for array in t.arrays()
+    )
+
+
+def whole_model_outcomes(entry: Entry, budget: int | None) -> dict[str, Stored]:
+    items, filler = quant_items(), entry.config()
+    if entry.fills == "quant.allocate":
+        return filler(items, budget, kept_bytes)
+    return filler(items, {item.name: item.alone() for item in items}, budget, kept_bytes)
+
+
+@pytest.mark.parametrize("slot", ["quant.allocate", "quant.refine"])
+@pytest.mark.parametrize("budget", [None, 1200])
+def test_whole_models_stay_whole(slot: str, budget: int | None):
+    """Not parametrized over the registry, which may hold none."""
+    for entry in (parameter.values[0] for parameter in registered(slot)):
+        stored, again = (whole_model_outcomes(entry, budget) for _ in range(2))
+        assert isinstance(entry.config().needs_hessian, bool)
+        assert list(stored) == ["a", "b", "c", "gain"]
+        for item in quant_items():
+            dense = stored[item.name].dense()
+            assert dense.shape == item.weight.shape
+            assert torch.equal(dense, again[item.name].dense()), entry.name
+            assert torch.linalg.vector_norm(dense - item.weight) < 0.6 * torch.linalg.vector_norm(item.weight)
+        assert torch.equal(stored["gain"].dense(), torch.ones(5))
+
+
+@pytest.mark.parametrize("entry", registered("quant.calibration"))
+def test_calibrations_say_whether_they_read_training_text(entry: Entry):
+    assert isinstance(entry.config().reads_training_text, bool)
 
 
 # artifact.coder
