@@ -103,6 +103,10 @@ def test_spans_beyond_the_weight_are_refused():
     for columns in (6, 8):
         with pytest.raises(ValueError, match="settings say columns 4 to 7 of 7"):
             ColumnSpan.layout(good, 2, columns)
+    for start, width in ((4, 4), (0, 8), (7, 0), (2**32 - 1, 1)):
+        settings = b"".join(number.to_bytes(4, "little") for number in (start, width, 7))
+        with pytest.raises(ValueError, match=r"settings say columns .* of 7, the weight has 7"):
+            ColumnSpan.layout(settings, 2, 7)
 
 
 def spectrum_of(matrix: Tensor) -> np.ndarray:

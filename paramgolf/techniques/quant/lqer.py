@@ -3,8 +3,9 @@
     E = W − Ŵ ≈ A B,  A = U_r S_r: codes −2 … 1, one step;  B = V_rᵀ: codes −8 … 7, a step for `group` numbers
     symmetric: codes ±(2^(bits−1) − 1) with a step a row, in both;  only the `top` matrices of largest ‖E‖
 
-`weighted`: the product is the best for the layer's outputs, least tr (E − AB) H (E − AB)ᵀ, and so is the choice of
-matrices (H24). A product that loses more than it mends, after its own rounding, is left out.
+`weighted`: the product is the best for the layer's outputs, least tr (E − AB) H (E − AB)ᵀ (H24); the choice of matrices
+stays, because outputs of different matrices are not worth the same. A product that loses more than it mends, after its
+own rounding, is left out.
 Source: PR #1797 (asymmetric); #1855 rank 4, top 3, group 64; weighted: the catalogue's own remark.
 Effect: about −0.001 with smear gate (#1797); top 1 instead of 3 better by 0.00044 and 50 KB smaller (#1948); rank 6,
 top 4: −0.00088 for 40 to 50 KB. Cost: (rows + columns) · rank codes a matrix; a second an eigenproblem.
@@ -68,7 +69,7 @@ class LQER:
         losses = {}
         for item in items:
             if item.weight.ndim == 2 and min(item.weight.shape) > self.rank:
-                losses[item.name] = weighed_loss(lost_of(item, stored[item.name]), self.hessian(item))
+                losses[item.name] = weighed_loss(lost_of(item, stored[item.name]), None)
         worst = sorted(losses, key=lambda name: -losses[name])[: self.top]
         mended = {item.name: self.mended(item, stored[item.name]) for item in items if item.name in worst}
         return {**stored, **mended}
