@@ -1,28 +1,30 @@
 """One script from a run: what is reachable under its configuration, in dependency order, imports of others first."""
 
 import ast
-import copy
 from collections.abc import Mapping
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 from paramgolf.bundle.fold import folded
 from paramgolf.bundle.gather import Gathered
 from paramgolf.bundle.guards import errors_gone_on_from, unguarded, void_names, without_checks
-from paramgolf.bundle.known import Fact, Facts, parts_of
-from paramgolf.bundle.reach import Reach, Reached
-from paramgolf.bundle.slim import slim
-from paramgolf.bundle.stand_ins import STAND_INS
+from paramgolf.bundle.known import Fact, Facts, config_parts
+from paramgolf.bundle.reach import Reach, Reached, Rewrite
+from paramgolf.bundle.slim import copied, slim
+from paramgolf.bundle.stand_ins import stand_ins_of
 from paramgolf.bundle.tidy import simplified
-from paramgolf.bundle.units import Definition, Units, import_order, is_our_import, read_units
+from paramgolf.bundle.units import Definition, Units, import_order, is_our_import, read_units, transplanted
 from paramgolf.config import source
 from paramgolf.run import Run
 
 ENTRY_MODULE, ENTRY = "paramgolf.bundle.script", "main_script"
 STAND_IN_MODULE = "paramgolf.bundle.stand_ins"
+OPEN = "SCRIPT_CODER"
+"""What a stand-in leaves for the bundler to write."""
 WEAK = frozenset({"TERMS", "TECHNIQUES"})
-ROUNDS = 3
+ROUNDS = 2
 OPTIONAL = frozenset({"triton", "flash_attn", "flash_attn_interface"})
 """Libraries that a script does without where they are not installed; the package asks before it uses them."""
 OWN_CHANGES = frozenset({"seed", "name"})
@@ -45,36 +47,62 @@ def own_units() -> Units:
     return read_units(Path(__file__).resolve().parent.parent)
 
 
-def amalgamate(run: Run) -> Script:
-    """The script of `run`."""
-    units = own_units()
-    closed = frozenset(type(part).__name__ for part in parts_of(run))
-    first, made = None, closed
-    while made:
-        first = reached(run, units, lambda item, kinds=closed: spelled_out(item, kinds))  # type: ignore[misc]
-        made = constructed(first, closed)
-        closed -= made
-    assert first is not None
+def without_checkpoints(run: Run) -> Run:
+    """`run` as its script carries it out."""
+    return replace(run, train=replace(run.train, checkpoint_seconds=0.0, checkpoint_steps=0))
+
+
+def amalgamate(whole_run: Run) -> Script:
+    """The script of a run.
+
+    What is reached decides what is known, and what is known decides what is reached: first everything that names lead
+    to, then folded with what the configuration says, with what is passed to functions, and without guards.
+    """
+    run = without_checkpoints(whole_run)
+    units = transplanted(own_units(), STAND_IN_MODULE, stand_ins_of(run))
+    closed, first = closed_classes(run, units)
     facts = Facts(run, closed=closed, changed=replaced_fields(first) | OWN_CHANGES)
+    facts.fixed[Run, "digest"] = whole_run.digest
+    for _ in range(ROUNDS):
+        facts = sharper(facts, run, units)
     caught = errors_gone_on_from((item.module, item.node) for item in first.definitions)
     void: frozenset[str] = frozenset()
-
-    for _ in range(ROUNDS):
-        gathered = Gathered()
-        whole = reached(run, units, lambda item, seen=gathered: folded(spelled_out(item, closed), facts, units, item.module, seen))  # type: ignore[misc]
-        facts = facts.sharpened(known_parameters(whole, gathered), gathered.attributes())
-
-    def rewrite(definition: Definition) -> ast.stmt:
-        node = simplified(folded(spelled_out(definition, closed), facts, units, definition.module, Gathered()))
-        node = unguarded(node, definition.module, caught, void)
-        return without_checks(simplified(node), closed)
-
     while True:
-        whole = reached(run, units, rewrite)
+        whole = reached(run, units, partial(lightened, facts=facts, units=units, caught=caught, void=void))
         found = void_names(item.node for item in whole.definitions)
         if found <= void:
-            return written(whole, run, units)
+            return script_of(whole, run, units)
         void |= found
+
+
+def closed_classes(run: Run, units: Units) -> tuple[frozenset[str], Reached]:
+    """Names of classes of which the configuration holds every instance, and everything that names lead to."""
+    closed = frozenset(type(part).__name__ for part in config_parts(run))
+    while True:
+        first = reached(run, units, partial(spelled_out, closed=closed))
+        made = constructed(first, closed)
+        if not made:
+            return closed, first
+        closed -= made
+
+
+def sharper(facts: Facts, run: Run, units: Units) -> Facts:
+    """`facts` with what the program folded by them passes to functions and keeps in attributes."""
+    gathered = Gathered()
+
+    def rewrite(item: Definition) -> ast.stmt:
+        return folded(spelled_out(item, facts.closed), facts, units, item.module, gathered)
+
+    whole = reached(run, units, rewrite)
+    return facts.sharpened(known_parameters(whole, gathered), gathered.attributes())
+
+
+def lightened(
+    item: Definition, *, facts: Facts, units: Units, caught: frozenset[type], void: frozenset[str]
+) -> ast.stmt:
+    """A definition without dead branches, guards and what only these needed."""
+    node = simplified(folded(spelled_out(item, facts.closed), facts, units, item.module, Gathered()))
+    return without_checks(simplified(unguarded(node, item.module, caught, void)), facts.closed)
 
 
 PLAIN_DECORATORS = {"cache", "contextmanager", "torch.no_grad()", "torch.compiler.assume_constant_result"}
@@ -93,19 +121,18 @@ def known_parameters(program: Reached, gathered: Gathered) -> dict[tuple[str, st
     return found
 
 
-def reached(run: Run, units: Units, rewrite: object) -> Reached:
+def reached(run: Run, units: Units, rewrite: Rewrite) -> Reached:
     """What the script of `run` needs."""
-    stand_ins = {name: (STAND_IN_MODULE, other) for name, other in STAND_INS.items()}
-    reach = Reach(units, rewrite, stand_ins, WEAK)  # type: ignore[arg-type]
+    reach = Reach(units, rewrite, WEAK)
     reach.want(ENTRY_MODULE, ENTRY)
-    for part in parts_of(run):
+    for part in config_parts(run):
         reach.want(type(part).__module__, type(part).__name__)
     return reach.run()
 
 
 def spelled_out(definition: Definition, closed: frozenset[str]) -> ast.stmt:
     """A copy of a definition; classes of which the script spells every instance need no defaults."""
-    node = copy.deepcopy(definition.node)
+    node = copied(definition.node)
     if isinstance(node, ast.ClassDef) and node.name in closed:
         for item in node.body:
             if isinstance(item, ast.AnnAssign) and "ClassVar" not in ast.unparse(item.annotation):
@@ -115,7 +142,7 @@ def spelled_out(definition: Definition, closed: frozenset[str]) -> ast.stmt:
 
 def constructed(program: Reached, kinds: frozenset[str]) -> frozenset[str]:
     """Which of `kinds` the program itself makes instances of."""
-    calls = (node for item in program.definitions for node in ast.walk(slim(copy.deepcopy(item.node))))
+    calls = (node for item in program.definitions for node in ast.walk(slim(copied(item.node))))
     named = (node.func.id for node in calls if isinstance(node, ast.Call) and isinstance(node.func, ast.Name))
     return frozenset(named) & kinds
 
@@ -127,15 +154,15 @@ def replaced_fields(program: Reached) -> frozenset[str]:
     return frozenset(keyword.arg for node in by_replace for keyword in node.keywords if keyword.arg)
 
 
-def written(whole: Reached, run: Run, units: Units) -> Script:
+def script_of(whole: Reached, run: Run, units: Units) -> Script:
     """The text."""
     order = import_order(units)
     always, perhaps = parted_imports(whole.imports)
     readable, lean, sizes = [*always], [*always], dict[str, int]()
     guarded: tuple[list[str], list[str]] = ([], [])
-    for item in sorted(whole.definitions, key=lambda item: (order[item.module], item.line)):
-        node = placed_name(filled(item, run))
-        texts = ast.unparse(node), ast.unparse(slim(copy.deepcopy(node)))
+    for item in sorted(whole.definitions, key=lambda item: (item.name == OPEN, order[item.module], item.line)):
+        node = WithoutOurImports().visit(filled(item, run))
+        texts = ast.unparse(node), ast.unparse(slim(copied(node)))
         sizes[item.module] = sizes.get(item.module, 0) + len(texts[1])
         needs = {line for lines in units[item.module].theirs.values() for line in lines} & {*perhaps}
         for script, block, text in zip((readable, lean), guarded, texts, strict=True):
@@ -158,19 +185,9 @@ def parted_imports(lines: frozenset[str]) -> tuple[list[str], list[str]]:
 
 def filled(item: Definition, run: Run) -> ast.stmt:
     """A copy of a definition, with the run's coder where a stand-in leaves it open."""
-    if item.name == "SCRIPT_CODER":
-        return ast.parse(f"SCRIPT_CODER = {source(run.artifact.coder)}").body[0]
-    return copy.deepcopy(item.node)
-
-
-STOOD_IN_FOR = {other: name for name, other in STAND_INS.items()}
-
-
-def placed_name(node: ast.stmt) -> ast.stmt:
-    """A definition, changed in place: a stand-in under the name of what it stands for, our own imports gone."""
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        node.name = STOOD_IN_FOR.get(node.name, node.name)
-    return WithoutOurImports().visit(node)
+    if item.name == OPEN:
+        return ast.parse(f"{OPEN} = {source(run.artifact.coder)}").body[0]
+    return copied(item.node)
 
 
 class WithoutOurImports(ast.NodeTransformer):

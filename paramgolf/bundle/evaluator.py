@@ -61,8 +61,8 @@ class Evaluator:
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
             decided = self.truth(node.operand, scope, depth)
             return None if decided is None else OneOf((not decided,))
-        if isinstance(node, ast.Compare) and len(node.ops) == 1:
-            return self.comparison(node, scope, depth)
+        if isinstance(node, ast.Compare):
+            return self.comparisons(node, scope, depth)
         if isinstance(node, ast.BoolOp):
             decided = self.junction(node, scope, depth)
             return None if decided is None else OneOf((decided,))
@@ -92,6 +92,17 @@ class Evaluator:
         if ends in found and all(is_silent(value) for value in node.values[: found.index(ends)]):
             return ends
         return None if None in found else not ends
+
+    def comparisons(self, node: ast.Compare, scope: Scope, depth: int) -> Fact:
+        """A chain of comparisons: one that fails decides it, if those before it say nothing."""
+        sides = [node.left, *node.comparators]
+        links = [
+            ast.Compare(left, [how], [right]) for left, how, right in zip(sides, node.ops, sides[1:], strict=False)
+        ]
+        if len(links) == 1:
+            return self.comparison(node, scope, depth)
+        decided = self.junction(ast.BoolOp(ast.And(), [*links]), scope, depth)
+        return None if decided is None else OneOf((decided,))
 
     def comparison(self, node: ast.Compare, scope: Scope, depth: int) -> Fact:
         """A comparison, tried out on every value."""
@@ -130,7 +141,11 @@ class Evaluator:
         if definition is None or node.keywords or len(values) < len(node.args) or not parts:
             return None
         function = live(definition.module, definition.name)
-        if isinstance(function, type) or get_type_hints(function).get("return") not in (str, int, bool, float):
+        if (
+            function is None
+            or isinstance(function, type)
+            or get_type_hints(function).get("return") not in (str, int, bool, float)
+        ):
             return None
         return OneOf((function(*values),))
 
@@ -139,7 +154,9 @@ class Evaluator:
         function = home.definition.node if home.definition else None
         if not isinstance(function, ast.FunctionDef) or function.decorator_list or function.args.vararg:
             return None
-        body = [item for item in function.body if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))]
+        body = [
+            item for item in function.body if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
+        ]
         if len(body) != 1 or not isinstance(body[0], ast.Return) or body[0].value is None:
             return None
         names = [argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)]

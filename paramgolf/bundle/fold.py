@@ -5,14 +5,17 @@ setting, so that the script stays readable.
 """
 
 import ast
-import copy
+import dataclasses
+import types
 from collections.abc import Iterator
 from typing import Any, cast
 
 from paramgolf.bundle.evaluator import Evaluator, Scope
 from paramgolf.bundle.gather import Gathered, Key, Passed
 from paramgolf.bundle.known import Fact, Facts, Instance, OneOf, hints_of, live, names_in
+from paramgolf.bundle.slim import KINDS, copied
 from paramgolf.bundle.units import Units, home_of
+
 
 class Fold(ast.NodeTransformer):
     """Folds the decisions in a definition of `module`, in place."""
@@ -49,7 +52,7 @@ class Fold(ast.NodeTransformer):
         node.args.defaults = [cast(ast.expr, self.visit(item)) for item in node.args.defaults]
         node.args.kw_defaults = [item and cast(ast.expr, self.visit(item)) for item in node.args.kw_defaults]
         node.decorator_list = [cast(ast.expr, self.visit(item)) for item in node.decorator_list]
-        node.body = [inner for item in node.body for inner in listed(self.visit(item))]
+        node.body = [inner for item in node.body for inner in as_statements(self.visit(item))]
         node.body = until_the_end(node.body) or [ast.Pass()]
         self.scope, self.owner, self.key, self.self_of = outer
         return node
@@ -102,7 +105,9 @@ class Fold(ast.NodeTransformer):
     def visit_If(self, node: ast.If) -> ast.stmt | list[ast.stmt]:
         decided = self.evaluator.truth(node.test, self.scope)
         if decided is not None:
-            return [inner for item in (node.body if decided else node.orelse) for inner in listed(self.visit(item))]
+            return [
+                inner for item in (node.body if decided else node.orelse) for inner in as_statements(self.visit(item))
+            ]
         node.test = self.lighter(node.test)
         self.generic_visit(node)
         node.body = node.body or [ast.Pass()]
@@ -205,6 +210,10 @@ class Fold(ast.NodeTransformer):
         if node.attr == "__name__":
             return self.worked_out(node)
         whole = self.evaluator.fact(node.value, self.scope)
+        if isinstance(whole, Instance):
+            setattr(node, KINDS, {whole.kind})
+        elif isinstance(whole, OneOf) and all(dataclasses.is_dataclass(value) for value in whole.values):
+            setattr(node, KINDS, {type(value) for value in whole.values})
         if not isinstance(whole, OneOf) or node.attr in self.facts.changed:
             return node
         derived = all(isinstance(getattr(type(value), node.attr, None), property) for value in whole.values)
@@ -214,7 +223,7 @@ class Fold(ast.NodeTransformer):
     def visit_For(self, node: ast.For) -> ast.stmt | list[ast.stmt]:
         fact = self.evaluator.fact(node.iter, self.scope)
         if isinstance(fact, OneOf) and fact.values == ((),):
-            return [inner for item in node.orelse for inner in listed(self.visit(item))]
+            return [inner for item in node.orelse for inner in as_statements(self.visit(item))]
         self.generic_visit(node)
         return node
 
@@ -232,14 +241,16 @@ def spelled(value: Any) -> ast.expr:
     return ast.parse(repr(value), mode="eval").body
 
 
-def listed(result: ast.AST | list[ast.stmt] | None) -> list[ast.stmt]:
+def as_statements(result: ast.AST | list[ast.stmt] | None) -> list[ast.stmt]:
     """What a visit gave, as statements."""
     return [] if result is None else result if isinstance(result, list) else [cast(ast.stmt, result)]
 
 
 def until_the_end(block: list[ast.stmt]) -> list[ast.stmt]:
     """The statements up to the first that leaves the block."""
-    ends = (place for place, item in enumerate(block) if isinstance(item, ast.Return | ast.Raise | ast.Continue | ast.Break))
+    ends = (
+        place for place, item in enumerate(block) if isinstance(item, ast.Return | ast.Raise | ast.Continue | ast.Break)
+    )
     return block[: next(ends, len(block)) + 1]
 
 
@@ -251,7 +262,9 @@ def argument_names(arguments: ast.arguments) -> set[str]:
 
 def stored_names(node: ast.AST) -> set[str]:
     """Every name that is bound somewhere inside `node`."""
-    found = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and not isinstance(inner.ctx, ast.Load)}
+    found = {
+        inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and not isinstance(inner.ctx, ast.Load)
+    }
     inside = [inner for inner in ast.walk(node) if inner is not node]
     found |= {inner.name for inner in inside if isinstance(inner, ast.FunctionDef | ast.ClassDef)}
     return found | {inner.name for inner in inside if isinstance(inner, ast.ExceptHandler) and inner.name}
@@ -289,7 +302,9 @@ def assigned_pairs(target: ast.expr, value: ast.expr) -> list[tuple[str, ast.exp
     if isinstance(target, ast.Name):
         return [(target.id, value)]
     if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
-        return [pair for left, right in zip(target.elts, value.elts, strict=True) for pair in assigned_pairs(left, right)]
+        return [
+            pair for left, right in zip(target.elts, value.elts, strict=True) for pair in assigned_pairs(left, right)
+        ]
     return []
 
 
@@ -299,22 +314,22 @@ def evaluated(annotation: ast.expr, space: dict[str, Any]) -> Any:
     if not isinstance(text, str):
         return None
     try:
-        return hints_of(_with_hint(text, space)).get("value")
+        return hints_of(annotated_probe(text, space)).get("value")
     except SyntaxError:
         return None
 
 
-def _with_hint(text: str, space: dict[str, Any]) -> Any:
+def annotated_probe(text: str, space: dict[str, Any]) -> Any:
     """A function whose only annotation is `text`, in the name space `space`."""
 
     def probe() -> None: ...
 
-    function = type(probe)(probe.__code__, space)
+    function = types.FunctionType(probe.__code__, space)
     function.__annotations__ = {"value": text}
     return function
 
 
 def folded(node: ast.stmt, facts: Facts, units: Units, module: str, gathered: Gathered) -> ast.stmt:
     """A copy of a top-level definition of `module` without the branches that are never taken."""
-    result = Fold(facts, units, module, gathered).visit(copy.deepcopy(node))
+    result = Fold(facts, units, module, gathered).visit(copied(node))
     return cast(ast.stmt, ast.fix_missing_locations(result))

@@ -36,14 +36,16 @@ class Gathered:
         positional = [argument.arg for argument in arguments.args][int(method) :]
         defaults = dict(zip(reversed(positional), reversed(arguments.defaults), strict=False))
         defaults |= {
-            argument.arg: value for argument, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if value
+            argument.arg: value
+            for argument, value in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+            if value
         }
         found = {}
         for name in (*positional, *(argument.arg for argument in arguments.kwonlyargs)):
             fallback = defaults.get(name)
             default = OneOf((fallback.value,)) if isinstance(fallback, ast.Constant) else None
             facts = [argument_of(call, name, positional, default) for call in self.calls.get(key, [])]
-            found[name] = joined(facts)
+            found[name] = joined_facts(facts)
         return found
 
     def attributes(self) -> dict[tuple[type, str], Fact]:
@@ -72,7 +74,7 @@ def argument_of(call: Passed, name: str, positional: list[str], default: Fact) -
     return call.positional[place] if place < len(call.positional) else default
 
 
-def joined(facts: Iterable[Fact]) -> Fact:
+def joined_facts(facts: Iterable[Fact]) -> Fact:
     """What holds whichever of `facts` is the case."""
     every = list(facts)
     if every and all(isinstance(fact, OneOf) for fact in every):

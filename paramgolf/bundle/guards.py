@@ -19,14 +19,88 @@ from paramgolf.bundle.known import live
 from paramgolf.bundle.tidy import Tidy
 
 QUIET_CALLS = frozenset(
-    "abs all any bool dict float int isinstance len list max min next set sorted str sum tuple type zip enumerate repr "
-    "isfinite isnan nonzero flatten numel element_size keys values items get join stat exists is_file startswith unparse "
-    "endswith difference union fields getattr hasattr prod crc32 hex item dim size fromkeys count flatnonzero".split()
+    {
+        "abs",
+        "all",
+        "any",
+        "bool",
+        "dict",
+        "float",
+        "int",
+        "isinstance",
+        "len",
+        "list",
+        "max",
+        "min",
+        "set",
+        "sorted",
+        "str",
+        "sum",
+        "tuple",
+        "type",
+        "zip",
+        "enumerate",
+        "repr",
+        "id",
+        "getattr",
+        "hasattr",
+        "fields",
+        "isfinite",
+        "isnan",
+        "nonzero",
+        "flatten",
+        "numel",
+        "element_size",
+        "keys",
+        "values",
+        "items",
+        "get",
+        "join",
+        "stat",
+        "exists",
+        "is_file",
+        "startswith",
+        "endswith",
+        "difference",
+        "union",
+        "prod",
+        "crc32",
+        "hex",
+        "item",
+        "dim",
+        "size",
+        "fromkeys",
+        "count",
+        "flatnonzero",
+        "_asdict",
+        "parameters",
+        "named_parameters",
+        "modules",
+        "named_modules",
+        "declared",
+        "artifact_ledger",
+    }
 )
 """Functions and methods whose calls change nothing."""
 
 OTHERS: tuple[Any, ...] = (
-    *(dict, list, set, str, bytes, tuple, int, float, bytearray, memoryview, type, Path, open, type(iter(())), Exception),
+    *(
+        dict,
+        list,
+        set,
+        str,
+        bytes,
+        tuple,
+        int,
+        float,
+        bytearray,
+        memoryview,
+        type,
+        Path,
+        open,
+        type(iter(())),
+        Exception,
+    ),
     *(torch.Tensor, torch.nn.Module, torch.nn.ModuleList, torch.nn.ModuleDict, torch.Generator, torch, np.ndarray, np),
     *(torch.cuda, torch.nn, torch.nn.functional, torch.distributed, torch.nn.init, np.random.Generator),
 )
@@ -36,13 +110,19 @@ OTHERS: tuple[Any, ...] = (
 def is_quiet(node: ast.expr) -> bool:
     """Whether leaving `node` out changes nothing, as far as names tell."""
     calls = [inner for inner in ast.walk(node) if isinstance(inner, ast.Call)]
-    named = all(isinstance(call.func, ast.Name | ast.Attribute) and called(call) in QUIET_CALLS - {"next"} for call in calls)
+    named = all(isinstance(call.func, ast.Name | ast.Attribute) and called(call) in QUIET_CALLS for call in calls)
     return named and not any(isinstance(inner, ast.NamedExpr | ast.Yield | ast.Await) for inner in ast.walk(node))
 
 
 def called(call: ast.Call) -> str:
     """The last name of what is called."""
-    return call.func.id if isinstance(call.func, ast.Name) else call.func.attr if isinstance(call.func, ast.Attribute) else ""
+    return (
+        call.func.id
+        if isinstance(call.func, ast.Name)
+        else call.func.attr
+        if isinstance(call.func, ast.Attribute)
+        else ""
+    )
 
 
 class Unguard(ast.NodeTransformer):
@@ -85,7 +165,12 @@ class Unguard(ast.NodeTransformer):
     def visit_Try(self, node: ast.Try) -> ast.stmt | list[ast.stmt]:
         self.generic_visit(node)
         raising = all(isinstance(handler.body[-1], ast.Raise) for handler in node.handlers)
-        if node.handlers and raising and not node.finalbody and not any(bare_raise(handler) for handler in node.handlers):
+        if (
+            node.handlers
+            and raising
+            and not node.finalbody
+            and not any(bare_raise(handler) for handler in node.handlers)
+        ):
             return [*node.body, *node.orelse]
         return node
 
@@ -123,7 +208,8 @@ def bare_raise(handler: ast.ExceptHandler) -> bool:
 def is_empty(body: Iterable[ast.stmt]) -> bool:
     """Whether a block does nothing."""
     return all(
-        isinstance(item, ast.Pass) or (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)) for item in body
+        isinstance(item, ast.Pass) or (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
+        for item in body
     )
 
 
@@ -149,7 +235,9 @@ def errors_gone_on_from(nodes: Iterable[tuple[str, ast.stmt]]) -> frozenset[type
     found: set[type] = set()
     for module, node in nodes:
         for inner in ast.walk(node):
-            if isinstance(inner, ast.ExceptHandler) and (not isinstance(inner.body[-1], ast.Raise) or bare_raise(inner)):
+            if isinstance(inner, ast.ExceptHandler) and (
+                not isinstance(inner.body[-1], ast.Raise) or bare_raise(inner)
+            ):
                 found |= set(classes_named(inner.type, module))
             if isinstance(inner, ast.Call) and called(inner) == "suppress":
                 found |= {kind for argument in inner.args for kind in classes_named(argument, module)}
@@ -181,7 +269,7 @@ def void_names(nodes: Iterable[ast.stmt]) -> frozenset[str]:
 
 
 def without_checks(node: ast.stmt, closed: frozenset[str]) -> ast.stmt:
-    """A class without a `__post_init__` that does nothing, or that has passed already: `closed` classes are made once."""
+    """A class without a `__post_init__` that does nothing, or has passed: instances of `closed` classes are known."""
     if isinstance(node, ast.ClassDef):
         node = copy.copy(node)
         node.body = [item for item in node.body if not is_passed_check(item, node.name in closed)] or [ast.Pass()]

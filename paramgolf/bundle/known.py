@@ -8,11 +8,12 @@ import copy
 import dataclasses
 import importlib
 from collections.abc import Iterator, Mapping
+from types import NoneType
 from typing import Any, NamedTuple, get_args, get_origin
 
 from paramgolf.bundle.units import OURS
 
-PLAIN = (bool, int, float, str, type(None))
+PLAIN = (bool, int, float, str, NoneType)
 
 
 class OneOf(NamedTuple):
@@ -40,12 +41,14 @@ class Facts:
     """The configuration and what its classes imply."""
 
     def __init__(self, config: Any, *, closed: frozenset[str], changed: frozenset[str] = frozenset()) -> None:
-        self.parts = tuple(parts_of(config))
+        self.parts = tuple(config_parts(config))
         """Every dataclass in the tree, the whole one first."""
         self.closed = closed
         """Names of classes of which the configuration holds every instance."""
         self.changed = changed
         """Names of fields that the program gives other values."""
+        self.fixed: dict[tuple[type, str], Any] = {}
+        """(class, property) -> a value that is not worked out."""
         self.parameters: Mapping[tuple[str, str], Mapping[str, Fact]] = {}
         """(module, function or class) -> what is known of what it is called with."""
         self.attributes: Mapping[tuple[type, str], Fact] = {}
@@ -92,7 +95,7 @@ class Facts:
             return None
         if not all(name in fields_of(value) or is_class_constant(type(value), name) for value in values):
             return None
-        found = distinct(tuple(getattr(value, name) for value in values))
+        found = distinct(tuple(self.fixed.get((type(value), name)) or getattr(value, name) for value in values))
         return OneOf(found) if all(is_fixed(value) for value in found) else None
 
     def of_instance(self, kind: type, name: str) -> Fact:
@@ -107,15 +110,15 @@ class Facts:
         return None
 
 
-def parts_of(value: Any) -> Iterator[Any]:
+def config_parts(value: Any) -> Iterator[Any]:
     """`value` and every dataclass below it."""
     if isinstance(value, tuple):
         for item in value:
-            yield from parts_of(item)
+            yield from config_parts(item)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield value
         for item in dataclasses.fields(value):
-            yield from parts_of(getattr(value, item.name))
+            yield from config_parts(getattr(value, item.name))
 
 
 def is_class_constant(kind: type, name: str) -> bool:

@@ -17,7 +17,7 @@ from paramgolf.config import to_toml
 from paramgolf.errors import GolfError
 from paramgolf.run import Run
 
-WATCH = '''
+WATCH = """
 import hashlib, json, runpy, sys
 from pathlib import Path
 import torch
@@ -36,15 +36,16 @@ def finish(out):
     global felt, outputs
     result = json.loads((out / "result.json").read_text())
     exact = {key: result[key] for key in ("val_bpb", "val_bpb_export", "val_bpb_raw", "val_loss", "steps", "params")}
-    losses = [line.split(" train_time")[0] for line in (out / "train.log").read_text().splitlines() if "train_loss:" in line]
+    lines = (out / "train.log").read_text().splitlines()
+    losses = [line.split(" train_time")[0] for line in lines if "train_loss:" in line]
     artifact = hashlib.sha256((out / "artifact.pgolf").read_bytes()).hexdigest()
     told = {"outputs": outputs, "activations": felt.hexdigest(), "artifact": artifact, "losses": losses, **exact}
     print("PROOF " + json.dumps(told), flush=True)
     felt, outputs = hashlib.sha256(), 0
-'''
+"""
 """Hashes everything that any module of any model gives, logits included."""
 
-BY_PACKAGE = '''
+BY_PACKAGE = """
 from paramgolf.lab.launch import load_techniques
 load_techniques()
 from paramgolf.bundle.script import run_script, script_dataset
@@ -54,9 +55,9 @@ for name in sys.argv[1:]:
     run = from_toml(Run, Path(name, "config.toml").read_text())
     run_script(run, script_dataset(Path("data"), "byte260"), Path(name, "package"), "cpu")
     finish(Path(name, "package"))
-'''
+"""
 
-BY_BUNDLE = '''
+BY_BUNDLE = """
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == "paramgolf":
@@ -65,10 +66,11 @@ sys.meta_path.insert(0, Refuse())
 names = sys.argv[1:]
 for name in names:
     out = str(Path(name, "bundle"))
-    sys.argv = [str(Path(name, "train_gpt.py")), "--data", "data", "--tokenizer", "byte260", "--out", out, "--device", "cpu"]
+    sys.argv = [str(Path(name, "train_gpt.py")), "--data", "data", "--out", out, "--device", "cpu"]
+    sys.argv += ["--tokenizer", "byte260"]
     runpy.run_path(sys.argv[0], run_name="__main__")
     finish(Path(out))
-'''
+"""
 
 
 class Proof(NamedTuple):

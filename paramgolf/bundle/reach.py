@@ -7,11 +7,11 @@ class of others that it inherits from may call it. That errs on the side of keep
 import ast
 import builtins
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, cast
 
 from paramgolf.bundle.known import live
-from paramgolf.bundle.slim import global_names, slim
+from paramgolf.bundle.slim import KINDS, copied, global_names, slim
 from paramgolf.bundle.units import OURS, Definition, Units, home_of
 from paramgolf.errors import GolfError
 
@@ -31,23 +31,21 @@ class Reached(NamedTuple):
 class Reach:
     """Follows names from an entry to what they mean."""
 
-    def __init__(self, units: Units, rewrite: Rewrite, stand_ins: Mapping[str, tuple[str, str]], weak: frozenset[str]) -> None:
+    def __init__(self, units: Units, rewrite: Rewrite, weak: frozenset[str]) -> None:
         self.units = units
         self.rewrite = rewrite
-        self.stand_ins = stand_ins
-        """Name -> the module and name of what takes its place."""
         self.weak = weak
         """Tables that list only what is reached without them."""
         self.kept: dict[tuple[str, str], Definition] = {}
         self.imports: set[tuple[str, str]] = set()
-        self.mentioned: set[str] = set()
+        self.mentioned: dict[str, set[type] | None] = {}
+        """Attribute -> the types of what it is asked of; None: it may be anything."""
         self.waiting: list[tuple[str, str]] = []
         self.members: dict[tuple[str, str], dict[str, ast.stmt]] = {}
         """Of each class, the methods that are not reached yet."""
 
     def want(self, module: str, name: str) -> None:
         """Ask for what `name` means in `module`."""
-        module, name = self.stand_ins.get(name, (module, name))
         home = home_of(self.units, module, name)
         if home is None:
             if not hasattr(builtins, name) and name not in ("__file__", "__name__"):
@@ -72,6 +70,7 @@ class Reach:
                 module, name = self.waiting.pop()
                 if (module, name) not in self.kept:
                     self.keep(self.units[module].definitions[name])
+        self.refuse_double_names()
         for key, rest in self.members.items():
             node = cast(ast.ClassDef, self.kept[key].node)
             node.body = [item for item in node.body if item not in rest.values()] or [ast.Pass()]
@@ -80,16 +79,30 @@ class Reach:
             Prune(names).visit(self.kept[key].node)
         return Reached(tuple(self.kept.values()), frozenset(line for _, line in self.imports))
 
+    def refuse_double_names(self) -> None:
+        """Raise `GolfError` when two modules define one name: in one script there is room for one."""
+        homes: dict[str, str] = {}
+        for module, name in self.kept:
+            if homes.setdefault(name, module) != module:
+                raise GolfError(
+                    f"{name} is defined in {homes[name]} and in {module}",
+                    fix="give one of them another name: a bundle copies both into one script",
+                )
+
     def keep(self, definition: Definition) -> None:
         """Take a definition along, and ask for what it names."""
         key = (definition.module, definition.name)
         node = self.rewrite(definition)
-        self.waiting += [(definition.module, name) for name in self.units[definition.module].attached.get(definition.name, ())]
+        self.waiting += [
+            (definition.module, name) for name in self.units[definition.module].attached.get(definition.name, ())
+        ]
         self.kept[key] = definition._replace(node=node)
         if definition.name in self.weak:
             return
         if isinstance(node, ast.ClassDef):
-            rest = {item.name: item for item in node.body if isinstance(item, ast.FunctionDef) and self.optional(key, item)}
+            rest = {
+                item.name: item for item in node.body if isinstance(item, ast.FunctionDef) and self.optional(key, item)
+            }
             self.members[key] = dict(rest)
             bare = copy.copy(node)
             bare.body = [item for item in node.body if item not in rest.values()] or [ast.Pass()]
@@ -103,33 +116,49 @@ class Reach:
         bases = getattr(live(*key), "__mro__", None)
         if bases is None:
             return False
-        others = [base for base in bases if not base.__module__.startswith(OURS) and base.__name__ not in ("Protocol", "object")]
+        others = [
+            base
+            for base in bases
+            if not base.__module__.startswith(OURS) and base.__name__ not in ("Protocol", "object")
+        ]
         return not any(hasattr(base, method.name) for base in others)
 
     def read(self, module: str, node: ast.stmt) -> None:
         """Ask for every name in `node` and note what it mentions."""
-        bare = slim(copy.deepcopy(node))
-        self.mentioned.update(mentions(bare))
+        bare = slim(copied(node))
+        for name, kinds in mentions(bare):
+            before = self.mentioned.setdefault(name, set())
+            self.mentioned[name] = None if before is None or kinds is None else before | kinds
         for name in sorted(global_names(bare)):
             self.want(module, name)
 
     def awakened(self) -> bool:
         """Read the methods that have been mentioned since; whether there were any."""
         found = False
-        for (module, _), rest in self.members.items():
-            for name in [name for name in rest if name in self.mentioned]:
-                self.read(module, rest.pop(name))
+        for key, rest in self.members.items():
+            for name in [name for name in rest if self.is_mentioned(key, name)]:
+                self.read(key[0], rest.pop(name))
                 found = True
         return found
 
+    def is_mentioned(self, key: tuple[str, str], name: str) -> bool:
+        """Whether something may ask an object of the class `key` for `name`."""
+        kinds = self.mentioned.get(name, set())
+        own = live(*key)
+        if kinds is None or own is None:
+            return kinds is None or bool(kinds)
+        return any(issubclass(own, kind) or issubclass(kind, own) for kind in kinds)
 
-def mentions(node: ast.AST) -> Iterator[str]:
-    """Names of attributes in `node`, and strings that could be one."""
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Attribute):
-            yield inner.attr
-        elif isinstance(inner, ast.Constant) and isinstance(inner.value, str) and inner.value.isidentifier():
-            yield inner.value
+
+def mentions(node: ast.AST) -> Iterator[tuple[str, set[type] | None]]:
+    """Names of attributes that `node` asks for, with the types that folding found; strings too, beside a `getattr`."""
+    every = list(ast.walk(node))
+    by_string = any(isinstance(inner, ast.Name) and inner.id == "getattr" for inner in every)
+    for inner in every:
+        if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Load):
+            yield inner.attr, getattr(inner, KINDS, None)
+        elif by_string and isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+            yield inner.value, None
 
 
 class Prune(ast.NodeTransformer):

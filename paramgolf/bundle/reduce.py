@@ -1,8 +1,9 @@
 """A run made small enough for a proof on a CPU: every technique of it, few channels, bytes for text."""
 
 import inspect
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +17,30 @@ ROW = 64
 """Tokens a row."""
 
 
-def reduced_run(run: Run, steps: int = 6) -> Run:
+CAPS = {"documents": 4, "chunk": 32, "batches_read": 2, "prefix": 2, "step_tokens": 2 * ROW, "rank": 4, "rows": 64}
+"""Largest values of settings that cost time, wherever in the configuration they stand."""
+
+
+def capped(value: Any) -> Any:
+    """A part of a configuration with every setting of `CAPS` at most that."""
+    if isinstance(value, tuple):
+        return tuple(capped(item) for item in value)
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    changes = {}
+    for item in fields(value):
+        old = getattr(value, item.name)
+        new = min(old, CAPS[item.name]) if item.name in CAPS and type(old) is int else capped(old)
+        if new is not old:
+            changes[item.name] = new
+    return replace(value, **changes) if changes else value
+
+
+def reduced_run(run: Run, steps: int = 4) -> Run:
     """`run` with all its techniques, at 64 channels and `steps` steps of 256 tokens."""
+    small = replace(run, quant=capped(run.quant), evaluate=capped(run.evaluate))
     return replace(
-        run,
+        small,
         contest=Contest(name="proof", artifact_bytes=run.contest.artifact_bytes),
         data=replace(run.data, corpus="proof", variant="byte260"),
         model=replace(run.model, vocab=BYTE_VOCAB, dim=64, heads=4, kv_heads=2, context=4 * ROW),
@@ -31,21 +52,22 @@ def reduced_run(run: Run, steps: int = 6) -> Run:
             batch_tokens=4 * ROW,
             device_tokens=4 * ROW,
             seq_len=ROW,
-            seq_growth=run.train.seq_growth and replace(run.train.seq_growth, earlier=(ROW // 4, ROW // 2), until=(0.3, 0.6)),
+            seq_growth=run.train.seq_growth
+            and replace(run.train.seq_growth, earlier=(ROW // 4, ROW // 2), until=(0.3, 0.6)),
             batch_growth=None,
             warmup=0,
             reserve_seconds=0.0,
             checkpoint_seconds=0.0,
             val_every=0,
         ),
-        evaluate=replace(run.evaluate, batch_tokens=16 * ROW),
+        evaluate=replace(small.evaluate, batch_tokens=16 * ROW),
     )
 
 
 def write_proof_data(folder: Path) -> None:
     """Shards of bytes, from text that every Python has."""
     texts = [inspect.getdoc(kind) or "" for kind in (str, bytes, int, list, dict, set, tuple, type, object, property)]
-    documents = ["\n".join(texts[place:] + texts[:place])[:1500] for place in range(len(texts))]
+    documents = ["\n".join(texts[place:] + texts[:place])[:700] for place in range(len(texts))]
     tokenizer = ByteTokenizer()
     for split, chosen in (("train", documents[:8]), ("val", documents[8:])):
         with ShardWriter(folder, "proof", split, shard_tokens=8192) as writer:

@@ -1,4 +1,4 @@
-"""Short names for fields, methods and keyword arguments, which a minifier must leave alone because it cannot see their ends.
+"""Short names for fields, methods and keyword arguments, which a minifier leaves alone: it cannot see their ends.
 
 A renaming of one identifier everywhere changes nothing, unless others know it: libraries, strings, files. What they may
 know keeps its name. So does everything that modules of torch hold, because parameters are called after it.
@@ -11,9 +11,12 @@ import itertools
 import keyword
 import re
 import string
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
+
+import torch
 
 from paramgolf.bundle.guards import OTHERS, called
 
@@ -107,12 +110,14 @@ def module_attributes(tree: ast.Module) -> set[str]:
 
 def library_words(tree: ast.Module) -> set[str]:
     """Attributes of everything that is imported, and of the classes in it."""
-    found: set[str] = set()
-    for thing in (*OTHERS, *imported_things(tree)):
-        found |= set(dir(thing))
-        for value in vars(thing).values() if hasattr(thing, "__dict__") else ():
-            if isinstance(value, type):
-                found |= set(dir(value))
+    made = torch.optim.AdamW([torch.zeros(1)])  # it has attributes that its class does not tell of
+    found = set(dir(made)) | set(made.defaults)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # looking at a deprecated name is no use of it
+        for thing in (*OTHERS, *imported_things(tree)):
+            found |= set(dir(thing))
+            for value in list(vars(thing).values()) if hasattr(thing, "__dict__") else ():
+                found |= set(dir(value)) if isinstance(value, type) else set()
     return found
 
 

@@ -8,7 +8,6 @@ from paramgolf.challenge_log import log_lines
 from paramgolf.data.dataset import Dataset, data_fingerprint
 from paramgolf.data.shards import find_shards, find_sidecars
 from paramgolf.data.tokenizers import load_tokenizer
-from paramgolf.errors import OverBytes
 from paramgolf.events import Event, Events
 from paramgolf.folder import RunFolder
 from paramgolf.run import Run
@@ -33,11 +32,11 @@ def run_script(run: Run, dataset: Dataset, out: Path, device: str) -> None:
     with placed(device) as place:
         folder = RunFolder(out)
         out.mkdir(parents=True, exist_ok=True)
-        heard = (Told(folder.log),) if place.first else ()
+        heard = (LogPrinter(folder.log),) if place.first else ()
         execute(Session(run=run, folder=folder, dataset=dataset, place=place, events=Events(None, heard)))
 
 
-class Told:
+class LogPrinter:
     """Puts the lines of the log into a file and on the screen."""
 
     def __init__(self, path: Path) -> None:

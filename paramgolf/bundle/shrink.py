@@ -12,13 +12,13 @@ from paramgolf.bundle.rename import with_short_names
 from paramgolf.errors import UsageError
 
 Packing = Literal["dense", "base85"]
-"""How compressed bytes stand in the file: as characters of latin-1 (2 % more), or as base85 (25 % more, plain ASCII)."""
+"""How compressed bytes stand in the file: as characters of latin-1 (2 % more), or base85 (25 % more, ASCII)."""
 
 LZMA_FILTERS = [{"id": lzma.FILTER_LZMA1, "preset": 9 | lzma.PRESET_EXTREME, "lc": 4, "lp": 0, "pb": 0}]
 """Best for text: the bits of a position say nothing, the character before says much."""
 
 
-class Packed(NamedTuple):
+class PackedScript(NamedTuple):
     """A script ready to ship."""
 
     content: bytes
@@ -43,14 +43,16 @@ def minified(lean: str) -> str:
     )
 
 
-def packed(lean: str, packing: Packing = "dense") -> Packed:
+def packed(lean: str, packing: Packing = "dense") -> PackedScript:
     """The smallest of the ways to ship the script `lean`."""
     text = minified(lean)
     choices = [
         ("lzma", lzma.compress(text.encode(), format=lzma.FORMAT_ALONE, filters=LZMA_FILTERS)),
         ("brotli", brotli.compress(text.encode(), quality=11, lgwin=24)),
     ]
-    whole = [Packed(loader(coder, blob, packing, traced="triton" in text), text, coder) for coder, blob in choices]
+    whole = [
+        PackedScript(loader(coder, blob, packing, traced="triton" in text), text, coder) for coder, blob in choices
+    ]
     return min(whole, key=lambda choice: len(choice.content))
 
 

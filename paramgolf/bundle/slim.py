@@ -2,10 +2,13 @@
 
 import ast
 import symtable
-from typing import cast
+from typing import TypeVar, cast
 
 from paramgolf.bundle.units import is_our_import
 
+Node = TypeVar("Node", bound=ast.AST)
+KINDS = "kinds"
+"""Attribute of an `ast.Attribute`: the classes of which its value is an instance, where folding knows them."""
 Functions = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -66,6 +69,19 @@ class Slim(ast.NodeTransformer):
         return node
 
 
+def copied(node: Node) -> Node:
+    """A copy of a piece of source, many times faster than `copy.deepcopy`."""
+    new = type(node)()
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            value = [copied(item) if isinstance(item, ast.AST) else item for item in value]
+        setattr(new, name, copied(value) if isinstance(value, ast.AST) else value)
+    if hasattr(node, KINDS):
+        setattr(new, KINDS, getattr(node, KINDS))
+    return ast.copy_location(new, node)
+
+
 def slim(node: ast.stmt) -> ast.stmt:
     """`node`, changed in place."""
     result = Slim().visit(node)
@@ -94,7 +110,9 @@ def field(node: ast.AnnAssign, *, keeps: bool) -> ast.stmt | None:
 def keeps_annotations(node: ast.ClassDef) -> bool:
     """Whether what annotations a class has changes what it does."""
     marks = [*node.bases, *(d.func if isinstance(d, ast.Call) else d for d in node.decorator_list)]
-    return bool({ast.unparse(mark).split(".")[-1].split("[")[0] for mark in marks} & {"NamedTuple", "Protocol", "dataclass"})
+    return bool(
+        {ast.unparse(mark).split(".")[-1].split("[")[0] for mark in marks} & {"NamedTuple", "Protocol", "dataclass"}
+    )
 
 
 def reads_signature(node: Functions) -> bool:

@@ -1,13 +1,31 @@
-"""What takes the place of parts of the package in a bundle, where a script needs less."""
+"""What takes the place of parts of the package in a bundle, where a script needs less: no checkpoints, no checks."""
 
+import hashlib
+import json
 import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+import sentencepiece
+
+from paramgolf.data.bytecount import SPACE_PIECE, ByteTable, pure_byte_table
+from paramgolf.data.shards import SHARD_HEADER_BYTES, Ids
+from paramgolf.data.validation import ValStream
+from paramgolf.run import Run
+from paramgolf.train.signals import StopRequest
 
 
 def script_bytes(*modules: Any, **more: Any) -> int:
     """In place of `code_bytes`: the size of the file that runs."""
     return Path(sys.argv[0]).stat().st_size
+
+
+def no_modules(config: Any) -> tuple[str, ...]:
+    """In place of `config_modules`."""
+    return ()
 
 
 def no_commit() -> str:
@@ -28,6 +46,17 @@ def keeps_nothing(*what: Any) -> None:
     """In place of `save_checkpoint`."""
 
 
+@contextmanager
+def unstoppable() -> Iterator[StopRequest]:
+    """In place of `stop_requested`: signals act as usual."""
+    yield StopRequest()
+
+
+def told_nothing(events: Any, protocol: Any) -> Callable[[float], None]:
+    """In place of `Reporter`."""
+    return lambda share: None
+
+
 SCRIPT_CODER: Any = None
 """The coder of the run; the bundler writes it here."""
 
@@ -37,12 +66,94 @@ def carried_coder(identity: int, known: Any) -> Any:
     return SCRIPT_CODER
 
 
+class PlainFolder:
+    """In place of `RunFolder`: files written as they come."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.log = path / "train.log"
+        self.checkpoint = path
+        self.artifact = path / "artifact.pgolf"
+        self.export = path / "export.json"
+        self.result = path / "result.json"
+
+    def write_bytes(self, target: Path, content: bytes) -> None:
+        """Write a file."""
+        target.write_bytes(content)
+
+    def write_json(self, target: Path, values: dict[str, Any]) -> None:
+        """Write an object."""
+        target.write_text(json.dumps(values))
+
+    def read_json(self, source: Path) -> dict[str, Any]:
+        """Read an object."""
+        return json.loads(source.read_text())
+
+
+def plain_stream(shards: Sequence[Path], tokenizer: Any, *, sidecars: Sequence[Path] = ()) -> ValStream:
+    """In place of `validation_stream`: the bytes are counted, not checked against decoding."""
+    tokens = joined_shards(shards)
+    counts = joined_shards(sidecars)[1:] if sidecars else tokenizer.byte_table().count(tokens[:-1], tokens[1:])
+    return ValStream(tokens, counts.astype(np.int32))
+
+
+def joined_shards(paths: Sequence[Path]) -> Ids:
+    """The numbers of several shards."""
+    return np.concatenate([np.fromfile(path, "<u2", offset=SHARD_HEADER_BYTES) for path in paths])
+
+
+class TableTokenizer(NamedTuple):
+    """What scoring needs of a tokenizer."""
+
+    name: str
+    kind: str
+    vocab: int
+    fingerprint: str
+    table: ByteTable
+
+    def byte_table(self) -> ByteTable:
+        """The bytes that each token stands for."""
+        return self.table
+
+
+def bytes_alone(spec: str) -> TableTokenizer:
+    """In place of `load_tokenizer` for byte260."""
+    return TableTokenizer("byte260", "bytes", 260, "", pure_byte_table(260, 4))
+
+
+def pieces_alone(spec: str) -> TableTokenizer:
+    """In place of `load_tokenizer` for SentencePiece."""
+    model = Path(spec).read_bytes()
+    processor: Any = sentencepiece.SentencePieceProcessor(model_proto=model)
+    pieces = [processor.id_to_piece(number) for number in range(processor.vocab_size())]
+    numbers = range(len(pieces))
+    silent = [processor.is_control(n) or processor.is_unknown(n) or processor.is_unused(n) for n in numbers]
+    single = [processor.is_byte(n) for n in numbers]
+    spaced = [piece[0] == SPACE_PIECE and not single[n] and not silent[n] for n, piece in enumerate(pieces)]
+    sizes = [
+        0 if silent[n] else 1 if single[n] else len(piece.encode()) - 3 * spaced[n] for n, piece in enumerate(pieces)
+    ]
+    table = ByteTable(np.array(sizes, np.int16), np.array(spaced), np.array(silent), np.zeros(0, np.bool_))
+    return TableTokenizer(Path(spec).stem, "sentencepiece", len(pieces), hashlib.sha256(model).hexdigest()[:12], table)
+
+
 STAND_INS = {
     "code_bytes": "script_bytes",
     "coder_of": "carried_coder",
+    "config_modules": "no_modules",
     "git_commit": "no_commit",
     "has_checkpoint": "no_checkpoint",
-    "save_finite": "saves_nothing",
     "save_checkpoint": "keeps_nothing",
+    "save_finite": "saves_nothing",
+    "stop_requested": "unstoppable",
+    "Reporter": "told_nothing",
+    "RunFolder": "PlainFolder",
+    "validation_stream": "plain_stream",
+    "load_tokenizer": "pieces_alone",
 }
 """What of the package is replaced by what of this file."""
+
+
+def stand_ins_of(run: Run) -> dict[str, str]:
+    """The table for `run`."""
+    return {**STAND_INS, "load_tokenizer": "bytes_alone"} if run.data.variant == "byte260" else STAND_INS

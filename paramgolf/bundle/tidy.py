@@ -5,7 +5,7 @@ from typing import cast
 
 from paramgolf.bundle.evaluator import is_silent
 
-PROSE = ("evidence", "fix")
+ERROR_PROSE = ("evidence", "fix")
 
 
 def simplified(node: ast.stmt) -> ast.stmt:
@@ -30,11 +30,15 @@ class Terse(ast.NodeTransformer):
     def cut(self, node: ast.Raise | ast.Return) -> ast.stmt:
         """Without the keywords that only people read."""
         call = node.exc if isinstance(node, ast.Raise) else node.value
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
-            if call.func.id.endswith("Error") or call.func.id in ("OverTime", "OverBytes"):
-                call.keywords = [keyword for keyword in call.keywords if keyword.arg not in PROSE]
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and makes_error(call.func.id):
+            call.keywords = [keyword for keyword in call.keywords if keyword.arg not in ERROR_PROSE]
         self.generic_visit(node)
         return node
+
+
+def makes_error(name: str) -> bool:
+    """Whether the class called `name` is an error, as far as its name tells."""
+    return name.endswith("Error") or name in ("OverTime", "OverBytes", "Interrupted")
 
 
 class Tidy(ast.NodeTransformer):
@@ -48,7 +52,9 @@ class Tidy(ast.NodeTransformer):
         outer = self.unread
         names = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name)]
         read = {inner.id for inner in names if not isinstance(inner.ctx, ast.Store)}
-        outside = {name for inner in ast.walk(node) if isinstance(inner, ast.Global | ast.Nonlocal) for name in inner.names}
+        outside = {
+            name for inner in ast.walk(node) if isinstance(inner, ast.Global | ast.Nonlocal) for name in inner.names
+        }
         self.unread = {inner.id for inner in names} - read - outside
         self.generic_visit(node)
         node.body = node.body or [ast.Pass()]

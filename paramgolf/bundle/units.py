@@ -7,7 +7,7 @@ name`, and importing a module runs nothing but definitions.
 import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from paramgolf.errors import GolfError
 
@@ -53,7 +53,7 @@ def read_units(package: Path) -> dict[str, Unit]:
 
 def read_unit(module: str, tree: ast.Module) -> Unit:
     """The module called `module` with the parsed source `tree`."""
-    unit = Unit(module, {}, {}, {}, tuple(node.module or "" for node in tree.body if is_our_import(node)), {})
+    unit = Unit(module, {}, {}, {}, tuple(imported_above(tree)), {})
     for inner in ast.walk(tree):
         if isinstance(inner, ast.ImportFrom) and is_our_import(inner):
             unit.ours.update({alias.name: inner.module or "" for alias in inner.names})
@@ -67,6 +67,13 @@ def read_unit(module: str, tree: ast.Module) -> Unit:
             for owner in owners_of(node):
                 unit.attached.setdefault(owner, []).append(node.name)
     return unit
+
+
+def imported_above(tree: ast.Module) -> Iterator[str]:
+    """Modules of ours that the top of a file imports from."""
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and is_our_import(node):
+            yield node.module or ""
 
 
 def owners_of(node: ast.FunctionDef) -> Iterator[str]:
@@ -138,3 +145,18 @@ def import_order(units: Units) -> dict[str, int]:
     for module in units:
         place(module)
     return {module: number for number, module in enumerate(order)}
+
+
+def transplanted(units: Units, home: str, stand_ins: Mapping[str, str]) -> dict[str, Unit]:
+    """The same with each name in `stand_ins` meaning, wherever it is imported from, what `home` defines for it."""
+    own = dict(units[home].definitions)
+    new = {}
+    for name, other in stand_ins.items():
+        node = cast(ast.FunctionDef | ast.ClassDef, own.pop(other).node)
+        arguments = {field: getattr(node, field) for field in node._fields} | {"name": name}
+        new[name] = Definition(name, home, node.lineno, ast.copy_location(type(node)(**arguments), node))
+    changed = {
+        module: unit._replace(definitions={key: new.get(key, value) for key, value in unit.definitions.items()})
+        for module, unit in units.items()
+    }
+    return {**changed, home: units[home]._replace(definitions={**own, **new})}

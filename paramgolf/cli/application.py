@@ -14,6 +14,7 @@ from paramgolf.cli.analyze import (
     residuals_command,
     sensitivity_command,
 )
+from paramgolf.cli.bundle import bundle_command
 from paramgolf.cli.catalogue import diff_command, presets_command, techniques_command
 from paramgolf.cli.data_commands import check_command, fetch_command, prepare_command, retokenize_command
 from paramgolf.cli.health import doctor_command, estimate_command
@@ -47,6 +48,7 @@ EXAMPLES = {
         "paramgolf submit demo --seeds 1,2,3 --best 1.0611 --name Wide --author A --github-id a --blurb Wider.",
     ),
     "lint": ("paramgolf lint records/track_10min_16mb/FOLDER", "paramgolf lint submission.json --json"),
+    "bundle": ("paramgolf bundle pr1855 --out submission", "paramgolf bundle runs/FOLDER --packing base85 --json"),
     "doctor": ("paramgolf doctor", "paramgolf doctor --json"),
     "data": ("paramgolf data prepare stdlib", "paramgolf data check data"),
     "data prepare": (
@@ -115,6 +117,7 @@ def application() -> App:
         ("techniques", techniques_command),
         ("estimate", estimate_command),
         ("verify", verify_command),
+        ("bundle", bundle_command),
         ("submit", submit_command),
         ("lint", lint_command),
         ("doctor", doctor_command),

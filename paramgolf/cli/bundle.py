@@ -1,0 +1,93 @@
+"""`bundle`: one self-contained script from a preset or a run, and the proof that it does the same."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from paramgolf.cli.catalogue import meant
+from paramgolf.cli.options import Json, Settings
+from paramgolf.cli.output import print_json, print_rows, print_text
+from paramgolf.errors import GolfError
+
+if TYPE_CHECKING:
+    from paramgolf.bundle.prove import Proof
+    from paramgolf.run import Run
+
+
+def bundle_command(
+    what: str,
+    /,
+    *,
+    out: Path = Path("bundle"),
+    settings: Settings = (),
+    packing: Literal["dense", "base85"] = "dense",
+    proof: bool = True,
+    json: Json = False,
+) -> int:
+    """Write train_gpt.py, which trains, exports and scores without the package, and the same code readable.
+
+    Parameters
+    ----------
+    what
+        Name of a preset, folder of a run, or a configuration as TOML.
+    out
+        Folder for the scripts.
+    settings
+        Change one setting of the preset, as optim.matrix.lr=0.03; may be repeated.
+    packing
+        How compressed code stands in the file: dense (latin-1 characters, smallest) or base85 (printable, 22 % larger).
+    proof
+        Run the bundle and the package at reduced size and compare every number; --no-proof leaves it out.
+    json
+        Print sizes and proof as JSON.
+    """
+    from paramgolf.bundle.amalgamate import amalgamate
+    from paramgolf.bundle.shrink import packed
+    from paramgolf.config import overridden
+
+    run = overridden(meant(what), settings)
+    script = amalgamate(run)
+    shipped = packed(script.lean, packing)
+    proofs = proven(run) if proof else []
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "train_gpt.py").write_bytes(shipped.content)
+    (out / "train_gpt_readable.py").write_text(script.readable, encoding="utf-8")
+    told = {
+        "preset": run.name,
+        "digest": run.digest,
+        "bytes": len(shipped.content),
+        "coder": shipped.coder,
+        "packing": packing,
+        "minified": len(shipped.minified),
+        "readable": len(script.readable),
+        "modules": script.sizes,
+        "proof": [{**each._asdict(), "equal": each.equal} for each in proofs],
+    }
+    if json:
+        print_json(told)
+    else:
+        whole, code = len(shipped.content), sum(script.sizes.values())
+        ordered = sorted(script.sizes.items(), key=lambda pair: -pair[1])
+        rows = [(module, f"{size:,}", f"{whole * size / code:,.0f}") for module, size in ordered]
+        print_rows(("module", "characters", "bytes, about"), rows, right=(1, 2))
+        print_text(f"\n{out / 'train_gpt.py'}: {whole:,} bytes ({shipped.coder}, {packing})")
+        for each in proofs:
+            print_text(f"proof: {each.bundle['outputs']:,} tensors, losses, scores and artifact equal the package's")
+    return 0
+
+
+def proven(run: "Run") -> "list[Proof]":
+    """The proof of a run's bundle. Raises `GolfError` when it gives other numbers."""
+    from tempfile import TemporaryDirectory
+
+    from paramgolf.bundle.prove import prove
+
+    with TemporaryDirectory() as folder:
+        proofs = prove([run], Path(folder))
+    for each in proofs:
+        if not each.equal:
+            raise GolfError(
+                "the bundle does not give the numbers of the package, so it is not written",
+                evidence=f"package {each.package}, bundle {each.bundle}"[:800],
+                fix="report it with the configuration",
+            )
+    return proofs
