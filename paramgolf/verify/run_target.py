@@ -153,7 +153,8 @@ def evaluated_model(run: Run, model: GPT, place: Place) -> EvaluatedModel:
             tokens=tokens,
             context=run.train.seq_len,
             device=place.device,
-            batch_tokens=split.batch_tokens,
+            # Rows are padded to this: a probe of some thousand tokens must not cost a pass over 65,536.
+            batch_tokens=min(split.batch_tokens, max(run.train.seq_len, len(tokens))),
             model=model,
             longest_row=run.model.context,
             at=places_told(model, reworks) if reworks else None,

@@ -19,9 +19,9 @@ def check_update_order(probe: Probe) -> list[Ruling]:
     true = probe.true_leaks()
     if not true:
         if probe.learns:
-            said = "the predictor learns from the stream, and no score reacts to what was not yet scored"
+            said = "the predictor learns from the stream, or sees far back; no score reacts to what was not yet scored"
         else:
-            said = "nothing that is read early changes the late scores: the predictor does not learn"
+            said = "what is served first changes none of the last scores: nothing is learned from the stream"
         return [passed(UPDATE_ORDER, said, f"{probe.stream.targets:,} targets", "score_first")]
     target = max(true, key=lambda place: true[place])
     evidence = f"the cost of target {target} moves by {true[target]:.4f} nats with tokens not yet scored"
