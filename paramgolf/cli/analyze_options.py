@@ -12,7 +12,7 @@ from paramgolf.cli.options import Device, Settings, Switch
 from paramgolf.cli.progress import Display, Status, display
 
 if TYPE_CHECKING:
-    from paramgolf.lab.analysis.workbench import Step, Told, Workbench
+    from paramgolf.lab.analysis.workbench import Step, StepTold, Workbench
 
 
 @Parameter(name="*")
@@ -61,7 +61,7 @@ def opened_workbench(run: str, options: AnalyzeOptions) -> Iterator["Workbench"]
         )
 
 
-def show_step(shown: Display) -> "Told":
+def show_step(shown: Display) -> "StepTold":
     """A callback that shows how far a survey is."""
 
     def told(step: "Step") -> None:

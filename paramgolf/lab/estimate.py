@@ -8,17 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from paramgolf.artifact.code import code_bytes, config_modules
-from paramgolf.artifact.container import expected_of, pack
+from paramgolf.lab.artifact_estimate import guess_artifact
 from paramgolf.lab.results import past_runs
 from paramgolf.model.gpt import GPT
-from paramgolf.optim.groups import GROUP_OF, Group
-from paramgolf.optim.schedule import Progress
 from paramgolf.parts import Role, declared
 from paramgolf.provenance import device_name
-from paramgolf.quant.plan import planned, quantize
 from paramgolf.result import Result
 from paramgolf.run import Run
 from paramgolf.train.config import TrainConfig
@@ -78,19 +74,20 @@ def estimate(run: Run, *, device: torch.device, runs: Path) -> Estimate:
     roles = role_counts(run)
     past = newest_like(run, device, runs)
     here = measured_pace(run, past) if past else guessed_pace(run, device)
+    code, there = run_code_bytes(run), contest_pace(run)
+    artifact = guess_artifact(run, steps=there.steps, runs=runs, code=code)
     return Estimate(
         preset=run.name,
         digest=run.digest,
         params=sum(roles.values()),
         params_by_role={role.value: count for role, count in roles.items()},
-        artifact_bytes=sample_artifact_bytes(run),
-        code_bytes=run_code_bytes(run),
+        artifact_bytes=artifact.bytes,
+        code_bytes=code,
         byte_budget=run.contest.artifact_bytes,
-        paces=(contest_pace(run), here),
+        paces=(there, here),
         memory_mib=memory_mib(run, roles),
         assumptions=(
-            "weights: the initial ones after a random walk at the run's learning rates, stored by its own quantizers "
-            "and coder; real artifacts came out larger, by 9 % (baseline) and 21 % (demo)",
+            f"weights: {artifact.basis}",
             "code: every module this run imports, compressed and not minified: an upper bound",
             f"time on H100: {H100_UTILIZATION:.0%} of {H100_FLOPS / 1e12:.0f} TFLOP/s, as the records' steps reach",
             f"time here: {here.basis}",
@@ -117,47 +114,6 @@ def role_counts(run: Run) -> Counter[Role]:
 def run_code_bytes(run: Run) -> int:
     """Upper bound on the bytes of code that `run` needs."""
     return code_bytes("paramgolf.stages", also=config_modules(run))
-
-
-def sample_artifact_bytes(run: Run) -> int:
-    """Size of the artifact of a model with random weights of a trained model's scale, written as real ones are."""
-    generator = torch.Generator().manual_seed(run.seed)
-    model = GPT(run.model)
-    model.reset()
-    fill_like_trained(model, run, generator)
-    hessians = {
-        item.declared.name: torch.eye(item.declared.parameter.shape[-1])
-        for item in planned(model, run.quant)
-        if item.quantizer.needs_hessian
-    }
-    stored = quantize(model, run.quant, hessians)
-    return len(pack(stored, expected_of(model), coder=run.artifact.coder, digest=run.digest))
-
-
-@torch.no_grad()
-def fill_like_trained(model: nn.Module, run: Run, generator: torch.Generator) -> None:
-    """Add to the initial weights a random walk of as many steps as training takes, at its learning rates.
-
-    The scale matters: a quantizer with a floor under its step makes shorter codes of smaller weights.
-    """
-    steps = contest_pace(run).steps
-    scales = [
-        run.optim.schedule(Progress(fraction=n / 100, step=n * steps // 100, left=steps * (1 - n / 100)))
-        for n in range(100)
-    ]
-    walk = (steps * sum(scale**2 for scale in scales) / 100) ** 0.5
-    for _, parameter, role in declared(model):
-        noise = torch.randn(parameter.shape, generator=generator)
-        parameter.add_(walk * update_size(run, role, parameter) * noise)
-
-
-def update_size(run: Run, role: Role, parameter: torch.Tensor) -> float:
-    """Root mean square of the elements of one update at full learning rate."""
-    if GROUP_OF[role] is Group.MATRIX:
-        rows, columns = parameter.shape
-        return run.optim.matrix.lr * max(1.0, rows / columns) ** 0.5 / max(rows, columns) ** 0.5
-    adam = {Group.TOKEN: run.optim.token, Group.HEAD: run.optim.head, Group.SCALAR: run.optim.scalar}[GROUP_OF[role]]
-    return adam.lr * ((1 - adam.beta1) / (1 + adam.beta1)) ** 0.5
 
 
 def step_flops(run: Run) -> float:

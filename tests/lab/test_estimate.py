@@ -8,8 +8,10 @@ import pytest
 import torch
 from tiny import tiny_run, tiny_session
 
+from paramgolf.config import to_toml
 from paramgolf.data.dataset import Dataset
 from paramgolf.folder import RunFolder
+from paramgolf.lab.artifact_estimate import alike, draw, guess_artifact, whole_sizes
 from paramgolf.lab.estimate import (
     contest_pace,
     estimate,
@@ -17,14 +19,19 @@ from paramgolf.lab.estimate import (
     newest_like,
     role_counts,
     run_code_bytes,
-    sample_artifact_bytes,
     step_flops,
 )
-from paramgolf.parts import Role
+from paramgolf.model.gpt import GPT
+from paramgolf.parts import Role, declared
 from paramgolf.presets import preset
+from paramgolf.quant.plan import QuantConfig
+from paramgolf.run import Run
 from paramgolf.stages import execute
+from paramgolf.techniques.artifact import BrotliCoder
+from paramgolf.techniques.quant import RowGridCodes, SDClip
 
 CPU_DEVICE = torch.device("cpu")
+INT6 = RowGridCodes(bits=6, clip=SDClip(sigmas=12.0))
 
 
 def test_the_baseline_by_role() -> None:
@@ -46,11 +53,65 @@ def test_flops_of_the_baseline() -> None:
     assert step_flops(preset("baseline")) == (6 * matrices + attention) * 524_288
 
 
-def test_artifact_and_code_against_a_real_run(tiny_data: Dataset, tmp_path: Path) -> None:
+NO_RUNS = Path("no runs")
+
+
+def test_code_of_a_real_run(tiny_data: Dataset, tmp_path: Path) -> None:
     run = tiny_run()
-    result = execute(tiny_session(run, tiny_data, tmp_path / "run"))
-    assert sample_artifact_bytes(run) == pytest.approx(result.artifact_bytes, rel=0.25)
-    assert run_code_bytes(run) == result.code_bytes
+    assert run_code_bytes(run) == execute(tiny_session(run, tiny_data, tmp_path / "run")).code_bytes
+
+
+def test_the_artifact_of_the_baseline_is_what_was_published() -> None:
+    guess = guess_artifact(preset("baseline"), steps=13_780, runs=NO_RUNS, code=0)
+    assert guess.bytes == pytest.approx(15_863_489 - 47_642, rel=0.01)
+
+
+def test_the_artifact_of_a_record_is_what_was_published() -> None:
+    run = preset("pr1855")
+    run = replace(run, artifact=replace(run.artifact, coder=BrotliCoder()))
+    guess = guess_artifact(run, steps=4_931, runs=NO_RUNS, code=0)
+    # What #1855 had with brotli before its coder of groups (compression catalogue C1), less its code.
+    assert guess.bytes == pytest.approx(16_140_607 - 31_999, rel=0.01)
+
+
+def test_a_run_alike_tells_its_bits(tiny_data: Dataset, tmp_path: Path) -> None:
+    run = tiny_run()
+    run = replace(run, model=replace(run.model, dim=32))
+
+    def finished(where: str, made: Run) -> int:
+        session = tiny_session(made, tiny_data, tmp_path / where)
+        session.folder.write_text(session.folder.config, to_toml(made))
+        return execute(session).artifact_bytes
+
+    finished("runs/one", run)
+    deeper = replace(run, seed=2, model=replace(run.model, layers=4))
+    for made, near in ((replace(run, seed=2), 0.02), (deeper, 0.04)):
+        guess = guess_artifact(made, steps=12, runs=tmp_path / "runs", code=0)
+        assert "bits by stream of one" in guess.basis
+        assert guess.bytes == pytest.approx(finished(f"layers {made.model.layers}", made), rel=near)
+    other = replace(run, optim=replace(run.optim, matrix=replace(run.optim.matrix, lr=0.5)))
+    assert "Gaussian" in guess_artifact(other, steps=12, runs=tmp_path / "runs", code=0).basis
+
+
+def test_an_export_that_fills_its_budget_will_have_it() -> None:
+    run = tiny_run()
+    run = replace(run, quant=replace(run.quant, fill=True))
+    assert guess_artifact(run, steps=12, runs=NO_RUNS, code=1000).bytes == run.contest.artifact_bytes - 1000
+
+
+def test_what_a_sample_stands_for_has_the_bytes_of_the_whole() -> None:
+    run = preset("pr1855")
+    with torch.device("meta"):
+        model = GPT(run.model)
+    wanted: dict[str, int] = {}
+    for _, parameter, role in declared(model):
+        if role in (Role.MLP, Role.ATTENTION, Role.EMBED):
+            wanted[role.value] = wanted.get(role.value, 0) + parameter.numel()
+    generator = torch.Generator().manual_seed(0)
+    plain = replace(run, quant=QuantConfig(attention=INT6, mlp=INT6, embed=INT6))
+    sizes = whole_sizes([draw(plain, item, 100, generator) for item in alike(plain)])
+    assert {role: sizes[role, "codes"] for role in wanted} == wanted
+    assert sizes["all", "scales"] == 2 * (8192 + 11 * (512 + 256 + 256 + 512 + 2048 + 512))
 
 
 def test_an_earlier_run_of_the_same_configuration_tells_the_pace(tiny_data: Dataset, tmp_path: Path) -> None:

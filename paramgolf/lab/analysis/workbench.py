@@ -38,7 +38,7 @@ class Step(NamedTuple):
     seconds_left: float | None
 
 
-Told = Callable[[Step], None]
+StepTold = Callable[[Step], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Workbench:
     """Measures trials on one subject; a point that is in the book is not measured again."""
 
     subject: Subject
-    told: Told = lambda step: None
+    told: StepTold = lambda step: None
     fresh: bool = False
     """Measure even what is in the book."""
     calibration_tokens: int | None = None
