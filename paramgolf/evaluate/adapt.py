@@ -52,6 +52,8 @@ class AdapterConfig:
     else longest first, as the records do, which wastes less but is left to right only in the order of reading."""
     shapes: int = 4
     """How many lengths windows come in, each half of the next: what the compiler has to make."""
+    dynamic: bool = True
+    """On a GPU, one graph for windows of all lengths and any number of rows, instead of a faster one for each."""
     seed: int = 0
     """Of what A starts from."""
 
@@ -150,7 +152,7 @@ class Reader:
         self.config = config
         self.length = length
         self.tokens = bench.tokens.to(bench.device)
-        self.costs: ChunkCosts = bench.compiled(chunk_costs(bench.model, bench.on_logits), dynamic=True)
+        self.costs: ChunkCosts = bench.compiled(chunk_costs(bench.model, bench.on_logits), dynamic=config.dynamic)
         self.optimizer = RowAdam(adapters, config, bench.device)
 
     def read(self, readings: Readings, go_on: Callable[[], bool]) -> Generator[Scored, None, int]:

@@ -35,7 +35,9 @@ def reading_queue(spans: Spans, part: int = 0, *, file_order: bool = False) -> R
     pieces = document_pieces(spans, part or int(spans.lengths.max()), part or int(spans.lengths.max()))
     floors = spans.starts[np.searchsorted(spans.starts, pieces.starts, side="right") - 1]
     readings = Readings(pieces.starts, pieces.ends, floors)
-    return readings if file_order else readings.select(np.argsort(-readings.lengths, kind="stable"))
+    # Later parts have long windows from their first chunk on: beside whole documents they would make theirs long too.
+    longest_first = np.lexsort((-readings.lengths, readings.starts == readings.floors))
+    return readings if file_order else readings.select(longest_first)
 
 
 def reading_batches(readings: Readings, rows: int) -> list[Readings]:

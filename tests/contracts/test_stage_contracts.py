@@ -42,7 +42,8 @@ CONTRACTS = (
     "train.*_growth",  # tests/train/test_growth.py
     "quant.*",
     "artifact.coder",
-    "evaluate.protocol",
+    "evaluate.protocol",  # those that adapt: tests/evaluate/test_adaptation_contracts.py
+    "evaluate.on_logits",  # tests/evaluate/test_reworks.py
 )
 quick = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -344,7 +345,7 @@ def cost_of_history(batch: Batch) -> Tensor:
 
 
 def adapts(entry: Entry) -> bool:
-    """Whether a protocol changes weights: what it needs of a model is in tests/evaluate/test_adaptation_contracts.py."""
+    """Whether a protocol changes weights, for which it needs a model."""
     return getattr(entry.config, "adapts", False)
 
 
