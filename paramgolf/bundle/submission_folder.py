@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
+from paramgolf.bundle.lint_code import imported_modules
 from paramgolf.bundle.submission import Submission, require_sound, write_submission
 from paramgolf.bundle.submission_json import strict_json, submission_values
 from paramgolf.bundle.submission_readme import pull_request_text, readme_text
@@ -32,7 +33,7 @@ def submission_files(submission: Submission) -> dict[str, bytes]:
     files = {
         "README.md": readme_text(submission).encode(),
         "submission.json": strict_json(submission_values(submission)).encode(),
-        "requirements.txt": requirements(submission.code.readable or decoded(submission.code.script)).encode(),
+        "requirements.txt": requirements(submission.code.readable or submission.code.script).encode(),
         "config.toml": to_toml(submission.run).encode(),
         "train_gpt.py": submission.code.script,
     }
@@ -43,26 +44,14 @@ def submission_files(submission: Submission) -> dict[str, bytes]:
     return files | {f"train_seed{seed.result.seed}.log": seed.log.encode() for seed in submission.seeds}
 
 
-def decoded(script: bytes) -> str:
-    """A script as text, whatever is in it."""
-    return script.decode("utf-8", "replace")
-
-
-def requirements(source: str) -> str:
+def requirements(source: str | bytes) -> str:
     """The distributions that a script imports, each at the version installed here; local marks like `+cpu` left out."""
-    found = third_party(ast.parse(source))
+    found = imported_modules(ast.parse(source))
     # A script that unpacks itself imports only what unpacks it.
     names = found if "torch" in found else found | set(USUAL_MODULES)
     known = packages_distributions()
     pinned = {pinned_version(distribution) for name in names for distribution in known.get(name, [])[:1]}
     return "".join(f"{line}\n" for line in sorted(filter(None, pinned)))
-
-
-def third_party(tree: ast.Module) -> set[str]:
-    """First words of what a module imports from elsewhere."""
-    whole = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    parts = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
-    return {name.partition(".")[0] for name in whole + parts}
 
 
 def pinned_version(distribution: str) -> str:

@@ -171,7 +171,8 @@ def check_official_split(
         raise DataError(
             "the validation split is not the official one; the other documents may be in the training shards",
             evidence=f"{place}: {found:,} validation documents, {told:,} are wanted (issue #2127)",
-            fix=f"paramgolf data fetch {place.name.partition('_')[2]}, or paramgolf data retokenize --help",
+            fix=f"paramgolf data fetch {place.name.partition('_')[2]} (CaseOps: --repo"
+            " romeerp/parameter-golf-caseops-v1), or paramgolf data retokenize --help",
         )
 
 

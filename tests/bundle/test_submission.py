@@ -124,7 +124,8 @@ def test_a_readable_twin_and_requirements(submission: Submission) -> None:
     assert files["train_gpt_readable.txt"] == SCRIPT
     assert json.loads(files["submission.json"])["bytes_code"] == 9
     assert re.fullmatch(r"numpy==[\d.]+\ntorch==[\d.]+\n", files["requirements.txt"].decode())
-    assert "sentencepiece==" in requirements("import lzma")
+    wrapped = "#coding:latin-1\nimport lzma;exec('\xff\\0'.encode('latin-1') and '')\n".encode("latin-1")
+    assert "sentencepiece==" in requirements(wrapped)
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,22 @@ def test_bug_sidecar_is_read_only_where_there_is_one(tmp_path: Path, sp, write_s
     assert validation_stream(paths, sp).target_bytes.sum() > 0
 
 
+def test_published_sidecars_count_a_little_more(caseops_files, caseops_tokenizer, tmp_path: Path) -> None:
+    """Text before NFKC and before white space is joined."""
+    shard, sidecar = caseops_files
+    counts = np.array(open_shard_counts(sidecar))
+    text = np.flatnonzero(counts)
+    for share, fits in ((0.005, True), (0.02, False)):
+        more = counts.copy()
+        more[text[: round(share * counts.sum())]] += 1
+        write_ids(tmp_path, sidecar.name, more)
+        if fits:
+            assert validation_stream([shard], caseops_tokenizer, sidecars=[sidecar]).target_bytes.sum() > counts.sum()
+        else:
+            with pytest.raises(DataError, match="disagree with the text"):
+                validation_stream([shard], caseops_tokenizer, sidecars=[sidecar])
+
+
 def test_sidecars_that_do_not_belong_are_refused(caseops_files, caseops_tokenizer, tmp_path: Path) -> None:
     shard, sidecar = caseops_files
     good = open_shard_counts(sidecar)
