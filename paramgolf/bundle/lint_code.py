@@ -88,10 +88,10 @@ def imported_names(path: Path) -> set[str]:
             tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, RecursionError, MemoryError, OSError):
         return set()
-    return imported_modules(tree)
+    return script_imports(tree)
 
 
-def imported_modules(tree: ast.Module) -> set[str]:
+def script_imports(tree: ast.Module) -> set[str]:
     """The first words of everything that a module imports, inside functions too."""
     whole = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     parts = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
-from paramgolf.bundle.lint_code import imported_modules
+from paramgolf.bundle.lint_code import script_imports
 from paramgolf.bundle.submission import Submission, require_sound, write_submission
 from paramgolf.bundle.submission_json import strict_json, submission_values
 from paramgolf.bundle.submission_readme import pull_request_text, readme_text
@@ -46,7 +46,7 @@ def submission_files(submission: Submission) -> dict[str, bytes]:
 
 def requirements(source: str | bytes) -> str:
     """The distributions that a script imports, each at the version installed here; local marks like `+cpu` left out."""
-    found = imported_modules(ast.parse(source))
+    found = script_imports(ast.parse(source))
     # A script that unpacks itself imports only what unpacks it.
     names = found if "torch" in found else found | set(USUAL_MODULES)
     known = packages_distributions()
