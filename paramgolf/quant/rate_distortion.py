@@ -129,7 +129,8 @@ def planned_steps(weight: Tensor, shape: StepShape, slope: float, choices: Choic
     """The steps at `slope`, no row needing a code that a byte does not hold: its steps are then wider."""
     column_steps = nearest_steps(shape.columns) if choices.columns else None
     units = weight if column_steps is None else weight / step_values(column_steps)
-    needed = units.abs().amax(1).double() * (2 / MOST_CODE)
+    # Twice what there is, as errors are fed into it; a code of a trellis spans two steps.
+    needed = units.abs().amax(1).double() * ((2 if choices.states == 1 else 1) / MOST_CODE)
     base = shape.base * slope**0.5
     if choices.rows == "none":
         return StepPlan(fitting_base(max(base, float(needed.max()))), None, column_steps)
