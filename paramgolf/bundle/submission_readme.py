@@ -71,7 +71,7 @@ def significance_text(submission: Submission) -> str:
     scores = [result.val_bpb for result in submission.results]
     best = submission.rival.scores
     ratio = submission.results[0].val_bytes / submission.results[0].val_tokens
-    readings = compared_scores(scores, best, ratio)
+    readings = margin_readings(submission)
     rows = [reading_row(reading) for reading in readings]
     gain = statistics.fmean(best) - statistics.fmean(scores)
     lines = [
@@ -84,6 +84,15 @@ def significance_text(submission: Submission) -> str:
     if not readings[0].kept and wanted is not None:
         lines.append(f"With this mean and deviation {wanted} seeds would keep the README's reading.")
     return "\n\n".join(lines)
+
+
+def margin_readings(submission: Submission) -> tuple[MarginReading, ...]:
+    """Both readings of the rules; none where there is nothing to beat."""
+    if submission.rival is None:
+        return ()
+    scores = [result.val_bpb for result in submission.results]
+    ratio = submission.results[0].val_bytes / submission.results[0].val_tokens
+    return compared_scores(scores, submission.rival.scores, ratio)
 
 
 def reading_row(reading: MarginReading) -> tuple[str, ...]:

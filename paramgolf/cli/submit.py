@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 from cyclopts import Parameter
 
 from paramgolf.cli.options import Json, RunOptions, Switch
-from paramgolf.cli.output import print_json, print_text
+from paramgolf.cli.output import print_json, print_rows, print_text
 from paramgolf.errors import DataError, GolfError, UsageError
 
 if TYPE_CHECKING:
-    from paramgolf.bundle.submission import RivalScores, SubmissionCode, SubmissionSeed
+    from paramgolf.bundle.submission import RivalScores, Submission, SubmissionCode, SubmissionSeed
     from paramgolf.run import Run
 
 
@@ -100,10 +100,24 @@ def submit_command(
     if json:
         print_json({"folder": str(made), "lint": [finding._asdict() for finding in findings]})
         return int(errors > 0)
+    print_standing(submission)
     for finding in findings:
         print_text(f"{finding.severity}: {finding.file}: {finding.cause} ({finding.evidence})")
     print_text(f"made: {made}\nnext: read {made.name}.pull_request.md beside it, then paramgolf verify {made}")
     return int(errors > 0)
+
+
+def print_standing(submission: "Submission") -> None:
+    """The mean over seeds, and what each reading of the rules makes of it."""
+    from paramgolf.bundle.significance import spread
+    from paramgolf.bundle.submission_readme import margin_readings, reading_row
+
+    found = spread([result.val_bpb for result in submission.results])
+    deviation = "" if found.deviation is None else f", deviation {found.deviation:.5f}"
+    print_text(f"{found.number} seeds: {found.mean:.5f} bpb{deviation}")
+    if submission.rival is not None:
+        header = (f"against {submission.rival.name}", "margin", "test", "t", "df", "p", "wanted", "")
+        print_rows(header, [reading_row(reading) for reading in margin_readings(submission)])
 
 
 def chosen_folders(what: tuple[str, ...], seeds: str, options: RunOptions, *, quiet: bool) -> list[Path]:

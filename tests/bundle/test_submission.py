@@ -207,7 +207,10 @@ def test_from_the_command_line(runs: Path, tmp_path: Path, monkeypatch, capsys) 
     Path("script.py").write_bytes(SCRIPT)
     folders = [str(path) for path in sorted(runs.iterdir())]
     command = ["submit", *folders, *WHO, "--script", "script.py", "--runs", str(runs)]
-    assert main(command) == 0
+    assert main([*command, "--best", "12"]) == 0
+    said = capsys.readouterr().out
+    assert "3 seeds: " in said
+    assert re.search(r"README +0\.007\d\d bpb +one-sample t .* p < 0\.01 +kept", said)
     made = Path("records/track_10min_16mb/2026-05-01_Tiny")
     assert main(["lint", str(made), "--run"]) == 0
     assert "0 errors" in capsys.readouterr().out
