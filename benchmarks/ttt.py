@@ -45,9 +45,7 @@ from paramgolf.validation import Validation
 
 RECORD = AdapterConfig(rank=80, weight_decay=0.5, beta2=0.99)
 """Of #1855."""
-LATER = replace(
-    RECORD, targets=("k", "out", "mlp", "head"), lr=0.75e-4, documents=24, short_chunks=(8, 24), short_until=(256, 2000)
-)
+LATER = replace(RECORD, targets=("k", "out", "mlp", "head"), lr=0.75e-4, documents=24, short=("256:8", "2000:24"))
 """Of #2014: no q and v, short documents in short chunks."""
 PARTS = replace(RECORD, part=4096)
 """As the record, but long documents in parts side by side: no document takes longer than a batch."""

@@ -162,8 +162,7 @@ def test_steps_between_milestones_are_small():
         "evaluate.protocol.length": 3072,
         "evaluate.protocol.phases": 1,
         "evaluate.protocol.adapters.documents": 24,
-        "evaluate.protocol.adapters.short_chunks": (8, 24),
-        "evaluate.protocol.adapters.short_until": (256, 2000),
+        "evaluate.protocol.adapters.short": ("256:8", "2000:24"),
     }
 
 

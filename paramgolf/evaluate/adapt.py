@@ -40,10 +40,8 @@ class AdapterConfig:
     """Documents read side by side."""
     chunk: int = 48
     """Targets scored before each step."""
-    short_chunks: tuple[int, ...] = ()
-    """Chunks of shorter documents, as 8, 24; before `chunk` (#2014)."""
-    short_until: tuple[int, ...] = ()
-    """Targets of the longest document that each of them is for, ascending, as 256, 2000."""
+    short: tuple[str, ...] = ()
+    """Chunks of shorter documents, as `256:8`, `2000:24`: of at most 256 targets in chunks of 8, and so on (#2014)."""
     part: int = 0
     """Documents longer than this are read in parts side by side, each looking back across its start but with an
     adapter of its own; 0: documents stay whole. One very long document otherwise takes as long as a whole batch."""
@@ -63,12 +61,18 @@ class AdapterConfig:
                 raise ValueError(f"{name}={getattr(self, name)} is not positive")
         if not self.targets:
             raise ValueError("no targets: adapters that hang nowhere")
-        if len(self.short_chunks) != len(self.short_until) or list(self.short_until) != sorted(self.short_until):
-            raise ValueError(f"short_chunks={self.short_chunks} and short_until={self.short_until} do not go together")
-        if self.part < 0 or any(size < 1 or size > self.chunk for size in self.short_chunks):
-            raise ValueError(
-                f"part={self.part} is negative, or of short_chunks={self.short_chunks} one is not in 1..chunk"
-            )
+        if self.part < 0:
+            raise ValueError(f"part={self.part} is negative")
+        if any(size > self.chunk for _, size in self.short_sizes):
+            raise ValueError(f"short={self.short} has chunks longer than chunk={self.chunk}")
+
+    @property
+    def short_sizes(self) -> list[tuple[int, int]]:
+        """Targets of the longest document and chunk, ascending. Raises `ValueError` for what is not of that form."""
+        pairs = [word.split(":") for word in self.short]
+        if not all(len(pair) == 2 and all(part.isdecimal() and int(part) > 0 for part in pair) for pair in pairs):
+            raise ValueError(f"short={self.short} is not of the form 256:8, 2000:24")
+        return sorted((int(until), int(size)) for until, size in pairs)
 
     @property
     def shape(self) -> AdapterShape:
@@ -78,9 +82,7 @@ class AdapterConfig:
     def plan(self, longest_document: int, longest: int) -> ChunkPlan:
         """How documents of at most `longest_document` targets are cut, for windows of at most `longest` tokens."""
         width = min(self.chunk, longest)
-        short = (
-            size for size, until in zip(self.short_chunks, self.short_until, strict=True) if longest_document <= until
-        )
+        short = (size for until, size in self.short_sizes if longest_document <= until)
         return ChunkPlan(min(next(short, width), width), width, window_shapes(longest, self.shapes, width))
 
 

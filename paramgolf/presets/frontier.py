@@ -53,7 +53,7 @@ def pr2014() -> Run:
     24 documents side by side, short documents in chunks of 8 and 24.
     """
     run = pr1953()
-    adapters = replace(NO_QV_ADAPTERS, documents=24, short_chunks=(8, 24), short_until=(256, 2000))
+    adapters = replace(NO_QV_ADAPTERS, documents=24, short=("256:8", "2000:24"))
     growth = SeqGrowth(earlier=(1024, 2048), until=(0.1, 0.7), rewarm=32)
     return replace(
         run,

@@ -22,7 +22,7 @@ ADAPTING: dict[str, EvaluationProtocol] = {
     "warm": LoraTTT(adapters=ADAPTERS),
     "file_order": LoraTTT(adapters=replace(ADAPTERS, file_order=True)),
     "parts": LoraTTT(adapters=replace(ADAPTERS, part=20)),
-    "short": LoraTTT(adapters=replace(ADAPTERS, short_chunks=(2, 4), short_until=(8, 20)), length=16),
+    "short": LoraTTT(adapters=replace(ADAPTERS, short=("8:2", "20:4")), length=16),
     "no_qv": LoraTTT(adapters=replace(ADAPTERS, targets=("k", "out", "mlp", "head"))),
     "phased": PhasedTTT(adapters=ADAPTERS, phases=2, prefix=6, lr=0.05, step_tokens=48),
     "sgd": SGDTTT(stride=8, chunk=48, epochs=2, rows=2, lr=0.05),

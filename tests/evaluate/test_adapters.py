@@ -1,6 +1,7 @@
 """Adapters compute what they say, at every place where a layer runs."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -159,3 +160,26 @@ def test_windows_come_in_few_shapes_that_halve():
     assert window_shapes(CONTEXT, 2, 6) == (CONTEXT,)
     assert [rows_for(alive, 64) for alive in (64, 33, 32, 9, 8, 1)] == [64, 64, 32, 16, 8, 8]
     assert rows_for(3, 3) == 3
+
+
+def test_short_documents_have_chunks_of_their_own():
+    config = replace(ADAPTERS, chunk=48, short=("2000:24", "256:8"))
+    assert [config.plan(length, 2048).size for length in (1, 256, 257, 2000, 2001)] == [8, 8, 24, 24, 48]
+    assert config.plan(1, 2048).width == 48, "the shapes are those of whole chunks"
+    assert config.plan(9999, 20).size == 20
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"short": ("8",)}, "not of the form"),
+        ({"short": ("8:0",)}, "not of the form"),
+        ({"short": ("8:64",), "chunk": 48}, "longer than chunk=48"),
+        ({"rank": 0}, "rank=0 is not positive"),
+        ({"part": -1}, "part=-1 is negative"),
+        ({"targets": ()}, "hang nowhere"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any], said: str):
+    with pytest.raises(ValueError, match=said):
+        replace(ADAPTERS, **wrong)
