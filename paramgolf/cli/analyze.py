@@ -172,6 +172,31 @@ def clip_command(
     return 0
 
 
+def permute_command(
+    run: str,
+    /,
+    *,
+    options: AnalyzeOptions = AnalyzeOptions(),  # noqa: B008
+    json: Json = False,
+) -> int:
+    """Export with the hidden units of every feed-forward in other orders: the same function, other bytes.
+
+    Parameters
+    ----------
+    run
+        Folder of a run, or with --weights a preset.
+    json
+        Print as JSON.
+    """
+    from paramgolf.lab.analysis.permute import permutation_survey
+
+    with opened_workbench(run, options) as bench:
+        points = permutation_survey(bench)
+        exact = bench.exact_bpb()
+    print_points(points, exact, json=json)
+    return 0
+
+
 def residuals_command(
     run: str,
     /,

@@ -11,6 +11,7 @@ from paramgolf.cli.analyze import (
     clip_command,
     codecs_command,
     pareto_command,
+    permute_command,
     residuals_command,
     sensitivity_command,
 )
@@ -69,6 +70,10 @@ EXAMPLES = {
     "analyze sensitivity": (
         "paramgolf analyze sensitivity runs/FOLDER --by role",
         "paramgolf analyze sensitivity pr1855 --weights FILE.safetensors --data data --tokens 100000",
+    ),
+    "analyze permute": (
+        "paramgolf analyze permute runs/FOLDER",
+        "paramgolf analyze permute runs/FOLDER --set artifact.coder=brotli --json",
     ),
     "analyze residuals": (
         "paramgolf analyze residuals runs/FOLDER",
@@ -141,6 +146,7 @@ def application() -> App:
     on_checkpoint: tuple[tuple[str, Callable[..., int]], ...] = (
         ("bytes", bytes_command),
         ("sensitivity", sensitivity_command),
+        ("permute", permute_command),
         ("residuals", residuals_command),
         ("clip", clip_command),
         ("codecs", codecs_command),

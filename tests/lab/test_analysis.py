@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,14 @@ from paramgolf.data.dataset import Dataset
 from paramgolf.errors import GolfError, UsageError
 from paramgolf.lab.analysis.charts import Chart, chart_svg
 from paramgolf.lab.analysis.codecs import shoot_out
+from paramgolf.lab.analysis.permute import (
+    UNIT_ORDERS,
+    HiddenPair,
+    by_likeness,
+    hidden_pairs,
+    permutation_survey,
+    permuted_hessians,
+)
 from paramgolf.lab.analysis.points import Point, PointBook, point_key
 from paramgolf.lab.analysis.residuals import affordable, candidate, residual_allocation, with_residual
 from paramgolf.lab.analysis.sensitivity import sensitivity
@@ -24,6 +33,7 @@ from paramgolf.lab.analysis.sweep import pareto_front, sweep_runs, varied_runs, 
 from paramgolf.lab.analysis.tensor_bytes import artifact_bytes_of, entropy_bytes, grouped_bytes
 from paramgolf.lab.analysis.workbench import Step, Trial, Workbench, exported
 from paramgolf.lab.launch import data_record, load_techniques
+from paramgolf.quant.curvature import rows_key
 from paramgolf.quant.plan import quantize
 from paramgolf.stages import execute
 from paramgolf.stored import Stored
@@ -287,3 +297,45 @@ def test_a_page_needs_nothing_else() -> None:
     assert "cdn.plot.ly" not in page.split("<body>")[1][:2000]
     assert "&lt;b&gt;" in page or "\\u003cb\\u003e" in page or "&amp;lt;b" in page
     assert "1,500 bytes" in page
+
+
+def test_the_order_of_hidden_units_changes_bytes_and_nothing_else(bench: Workbench) -> None:
+    pairs = hidden_pairs(bench.subject.model)
+    assert len(pairs) == bench.subject.run.model.layers
+    points = permutation_survey(bench)
+    assert [point.label for point in points] == list(UNIT_ORDERS)
+    run = bench.subject.run
+    (plain,) = bench.run("test", [exported(bench, "own", run.quant, run.artifact.coder)])
+    assert points[0].bytes == plain.bytes
+    assert len({point.bytes for point in points}) > 1
+    assert all(point.bpb == pytest.approx(plain.bpb, abs=1e-6) for point in points)
+
+
+@pytest.mark.parametrize("name", UNIT_ORDERS)
+def test_every_order_is_a_permutation(name: str) -> None:
+    generator = torch.Generator().manual_seed(4)
+    up, down = torch.randn(40, 9, generator=generator), torch.randn(9, 40, generator=generator)
+    order = UNIT_ORDERS[name](up, down)
+    assert sorted(order.tolist()) == list(range(40))
+    if name == "incoming size":
+        assert up[order].square().sum(1).diff().ge(0).all()
+
+
+def test_neighbours_are_alike() -> None:
+    generator = torch.Generator().manual_seed(4)
+    centres = 10 * torch.randn(4, 6, generator=generator)
+    up = centres[torch.arange(40) % 4] + 0.1 * torch.randn(40, 6, generator=generator)
+    kinds = (by_likeness(up, up.T) % 4).tolist()
+    assert sum(one != two for one, two in pairwise(kinds)) == 3
+
+
+def test_hessians_follow_the_units() -> None:
+    generator = torch.Generator().manual_seed(4)
+    inputs = torch.randn(30, 5, generator=generator)
+    order = torch.tensor([3, 1, 4, 0, 2])
+    pair = HiddenPair("up", "down")
+    hessians = {"down": inputs.T @ inputs, rows_key("up"): torch.arange(5.0)}
+    changed = permuted_hessians(hessians, [pair], [order])
+    again = inputs[:, order]
+    torch.testing.assert_close(changed["down"], again.T @ again)
+    assert changed[rows_key("up")].tolist() == [3, 1, 4, 0, 2]
