@@ -1,5 +1,8 @@
 """Export with calibration: what is collected when, what counts as training, and what a budget does."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -158,3 +161,17 @@ def test_a_smaller_budget_may_be_asked_for(fed: tuple[Session, Result], tiny_dat
     model = fresh_model(run, session.place)
     stored = unpack(session.folder.artifact.read_bytes(), expected_of(model), digest=run.digest)
     assert any(isinstance(term, Grid) for weight in stored.values() for term in weight.terms)
+
+
+def test_hessians_are_summed_over_ranks_and_the_first_exports(tmp_path: Path):
+    driver = Path(__file__).parent / "export_ranks_driver.py"
+    done = subprocess.run([sys.executable, driver, tmp_path], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["codes"] == [0, 0]
+    first, second = told["ranks"]
+    assert first == second, "the ranks tell different outcomes"
+    assert first["hessians"].keys() == told["alone"]["hessians"].keys()
+    for name, numbers in told["alone"]["hessians"].items():
+        assert first["hessians"][name] == pytest.approx(numbers, rel=1e-4, abs=1e-3 * numbers[0])
+    assert first["export"] == pytest.approx(told["alone"]["export"], rel=1e-3)
