@@ -26,6 +26,7 @@ class MixedBits:
     """Fewer bits where inputs are weak."""
 
     needs_hessian: ClassVar[bool] = True
+    needs_curvature: ClassVar[bool] = False
 
     keep: int = 60
     """Block matrices that keep their bits."""
