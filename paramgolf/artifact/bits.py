@@ -1,10 +1,11 @@
 """An adaptive binary arithmetic coder: predictions of a bit mixed logistically, in whole numbers only.
 
 Formula: every input has a context, which selects a chance that adapts by 1/(n + 1.5); the mix is
-squash(Σ w_i · stretch(p_i)) with stretch(p) = ln(p / (1-p)), and the weights follow the gradient of the bits spent. At
-the start all weight is on the first input, so that what has no structure costs no more than it alone. The range is
-carry-less, of 56 bits, so that it loses nothing to speak of. Nothing but additions, multiplications, divisions and
-shifts of integers below 2^63: every machine gets the same bits.
+squash(Σ w_i · stretch(p_i)) with stretch(p) = ln(p / (1-p)), and the weights follow the gradient of the bits spent. A
+quarter of the final chance is what such a mix has meant so far. At the start all weight is on the first input, so that
+what has no structure costs no more than it alone. The range is carry-less, of 56 bits, so that it loses nothing to
+speak of. Nothing but additions, multiplications, divisions and shifts of integers below 2^63: every machine gets the
+same bits.
 Source: Mahoney 2005 (PAQ6, lpaq); Witten, Neal and Cleary 1987. `constriction` has the range coder, but a call from
 Python costs it 0.4 microseconds a bit where a weight takes five, and it takes chances as floats (docs/artifact.md).
 
@@ -31,6 +32,14 @@ LEAST_CHANCE = 16
 """Of 65536: what the less likely bit keeps."""
 EVEN = 1 << 15
 """Of 65536: the chance of a bit that nothing is known of."""
+LEAST_PACE = 2
+"""How fast weights follow in the end."""
+REFINED_PARTS = 64
+"""Ranges of a mix that are told apart."""
+REFINED_PRIOR = 30
+"""Bits that the meaning of a mix starts with."""
+MOST_BITS = 4095
+"""What a count of bits goes up to."""
 EAGER_BITS = 20000
 """Bits that a node has seen when its weights follow half as eagerly as in the beginning."""
 
@@ -52,6 +61,8 @@ class BitModel(NamedTuple):
     """Every input's chances in all its contexts: 32 bits of chance, 16 of count."""
     weights: Integers
     """(nodes, inputs) of 65536."""
+    refined: Integers
+    """(nodes · REFINED_PARTS) what a mix has meant, as in `chances`."""
     learned: Integers
     """(nodes,) how many bits the weights of a node have seen."""
     contexts: Integers
@@ -74,7 +85,7 @@ class ModelSize(NamedTuple):
     patience: tuple[int, ...]
     """Of each input."""
     eagerness: int
-    """How many times faster than in the end the weights follow in the beginning."""
+    """How fast the weights follow in the beginning."""
 
     @property
     def starts(self) -> Integers:
@@ -99,6 +110,7 @@ def fresh_model(size: ModelSize) -> BitModel:
         rates=(1 << 25) // (2 * np.arange(4096) + 3),
         chances=np.full(sum(size.contexts) * size.nodes, EVEN << 32, np.int64),
         weights=weights,
+        refined=np.tile(squash[32::64] << 32 | REFINED_PRIOR, size.nodes),
         learned=np.zeros(size.nodes, np.int64),
         contexts=np.zeros(inputs, np.int64),
         eagerness=size.eagerness,
@@ -122,7 +134,10 @@ def reader(learned: BitModel, blob: bytes) -> BitModel:
 
 def started(learned: BitModel, data: npt.NDArray[np.uint8], *, reading: bool) -> BitModel:
     """A copy of `learned` at the beginning of `data`."""
-    copies = {name: getattr(learned, name).copy() for name in ("chances", "weights", "learned", "contexts", "inputs")}
+    copies = {
+        name: getattr(learned, name).copy()
+        for name in ("chances", "weights", "refined", "learned", "contexts", "inputs")
+    }
     return learned._replace(data=data, registers=np.array([0, (1 << 56) - 1, 0, 0, reading], np.int64), **copies)
 
 
@@ -177,6 +192,14 @@ def code_plainly(model, number, bits):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, error_model="numpy")
+def adapted(model, state, bit, most):  # type: ignore[no-untyped-def]
+    """A chance of 32 bits with its count of 16 after a further bit; the count ends at `most`."""
+    count = state & 65535
+    step = ((bit << 32) - (state >> 16)) * model.rates[count] >> 24
+    return ((state >> 16) + step) << 16 | min(count + 1, most)
+
+
+@njit(nogil=True, error_model="numpy")
 def code_node(model, bit, node):  # type: ignore[no-untyped-def]
     """The bit of the decision `node`, with the chance that the model has in its present contexts; learns from it."""
     chances, weights, contexts, inputs = model.chances, model.weights, model.contexts, model.inputs
@@ -186,16 +209,15 @@ def code_node(model, bit, node):  # type: ignore[no-untyped-def]
         mixed += inputs[place] * weights[node, place]
     mixed = min(max(mixed >> 16, 1 - STRETCHED), STRETCHED - 1)
     chance = model.squash[mixed + STRETCHED]
-    bit = code_bit(model, bit, chance)
+    cell = node * REFINED_PARTS + ((mixed + STRETCHED) >> 6)
+    refined = model.refined[cell]
+    bit = code_bit(model, bit, min(max((3 * chance + (refined >> 32)) >> 2, LEAST_CHANCE), 65536 - LEAST_CHANCE))
+    model.refined[cell] = adapted(model, refined, bit, MOST_BITS)
     model.learned[node] += 1
-    pace = 6 + 6 * model.eagerness * EAGER_BITS // (model.learned[node] + EAGER_BITS)
+    pace = LEAST_PACE + 6 * model.eagerness * EAGER_BITS // (model.learned[node] + EAGER_BITS)
     error = ((bit << 16) - chance) * pace
     for place in range(len(inputs)):
         weights[node, place] += (inputs[place] * error + (1 << 21)) >> 22
-        state = chances[contexts[place] + node]
-        count = state & 65535
-        step = ((bit << 32) - (state >> 16)) * model.rates[count] >> 24
-        if count < model.patience[place]:
-            count += 1
-        chances[contexts[place] + node] = ((state >> 16) + step) << 16 | count
+        index = contexts[place] + node
+        chances[index] = adapted(model, chances[index], bit, model.patience[place])
     return bit

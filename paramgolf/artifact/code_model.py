@@ -32,7 +32,7 @@ EXPECTATIONS = 160
 SIGN_PARTS = 17
 FORGETTING = 24
 """Rows over which the column average that forgets reaches back."""
-SIGN_PRIOR = 20
+SIGN_PRIOR = 8
 """Codes that an average of signs starts with."""
 CODE_MODEL = ModelSize(
     nodes=2 * CODE_NODES,
