@@ -47,6 +47,8 @@ class Subject:
     """Where measured points are kept."""
     fingerprint: str
     """12 hexadecimal digits over the weights and the text that they are scored on."""
+    weights_digest: str
+    """12 hexadecimal digits over the weights alone."""
 
     @property
     def params(self) -> int:
@@ -147,7 +149,7 @@ def subject_of(
     """The subject of these parts; `model` is told that training is over."""
     model.at(1.0)
     validation = first_targets(Validation.of(run, dataset, place, Events()), tokens)
-    fingerprint = fingerprint_of(weights, validation)
+    digest = digest_of_weights(weights)
     return Subject(
         run=run,
         model=model,
@@ -155,7 +157,8 @@ def subject_of(
         dataset=dataset,
         validation=validation,
         folder=folder,
-        fingerprint=fingerprint,
+        fingerprint=fingerprint_of(digest, validation),
+        weights_digest=digest,
     )
 
 
@@ -191,12 +194,18 @@ def first_targets(validation: Validation, tokens: int | None) -> Validation:
     return replace(validation, tokens=validation.tokens[: tokens + 1], target_bytes=validation.target_bytes[:tokens])
 
 
-def fingerprint_of(weights: Mapping[str, Tensor], validation: Validation) -> str:
-    """12 hexadecimal digits over the weights, the tokens scored and how they are scored."""
+def digest_of_weights(weights: Mapping[str, Tensor]) -> str:
+    """12 hexadecimal digits over names and values."""
     found = hashlib.sha256()
     for name, weight in weights.items():
         found.update(name.encode())
         found.update(weight.numpy().tobytes())
+    return found.hexdigest()[:12]
+
+
+def fingerprint_of(weights_digest: str, validation: Validation) -> str:
+    """12 hexadecimal digits over the weights, the tokens scored and how they are scored."""
+    found = hashlib.sha256(weights_digest.encode())
     found.update(validation.tokens.numpy().tobytes())
     found.update(f"{validation.plain} {validation.run.train.seq_len} {validation.place.device.type}".encode())
     return found.hexdigest()[:12]
