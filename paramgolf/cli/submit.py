@@ -1,5 +1,6 @@
 """`submit`: from finished runs, or from a preset, to a submission's folder."""
 
+import ast
 import datetime
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,7 +235,17 @@ def submitted_code(run: "Run", script: Path | None) -> "SubmissionCode":
                     evidence=f"package {proof.package}, bundle {proof.bundle}"[:600],
                     fix="report it with the configuration, or give a script of your own: --script",
                 )
-    return SubmissionCode(script=packed(bundle.lean).content, readable=bundle.readable)
+    readable = bundle.readable if is_python(bundle.readable) else bundle.lean
+    return SubmissionCode(script=packed(bundle.lean).content, readable=readable)
+
+
+def is_python(text: str) -> bool:
+    """Whether a text can be parsed: what people read should be what ran."""
+    try:
+        ast.parse(text)
+    except SyntaxError:
+        return False
+    return True
 
 
 def run_tokenizer(folder: Path) -> Path | None:
