@@ -52,7 +52,8 @@ def judge_distribution(probe: Probe, cut: int) -> list[Ruling]:
     total = probability_sum(row)
     if not abs(total - 1) <= SUM_TOLERANCE:
         said = "probabilities do not sum to one"
-        return [failed(NORMALIZATION, said, f"{where}: they sum to {total:.4f} over {vocab} tokens", "normalization")]
+        evidence = f"{where}: they sum to {total:.4f} over {vocab} tokens"
+        return [failed(NORMALIZATION, said, evidence, "normalization", "byte_mixture")]
     tried = [
         (probe.base, int(probe.stream.tokens[cut])),
         *(substituted(probe, cut, t) for t in substitutes(probe, cut)),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "verify_predictor.py"
-QUICK = ("--cuts", 3, "--probe-tokens", 300, "--enumeration-seconds", 5, "--device", "cpu")
+QUICK = ("--cuts", 3, "--probe-tokens", 300, "--enumeration-seconds", 60, "--device", "cpu")
 
 CHEAT = """
 from verify_predictor import Counts

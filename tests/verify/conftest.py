@@ -2,13 +2,29 @@
 
 import shutil
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import pytest
 from tiny import tiny_dataset, tiny_run, tiny_session
 
 from paramgolf.config import to_toml
+from paramgolf.data.tokenizers import SentencePieceTokenizer, train_sentencepiece
 from paramgolf.lab.launch import data_record
 from paramgolf.stages import execute
+
+
+@pytest.fixture(scope="session")
+def texts() -> list[str]:
+    """Paragraphs of the language reference."""
+    parts = (part for _, topic in sorted(topics.items()) for part in topic.split("\n\n"))
+    return [part for part in parts if 100 < len(part) < 600][:120]
+
+
+@pytest.fixture(scope="session")
+def tokenizer(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> SentencePieceTokenizer:
+    """A SentencePiece model of 400 pieces."""
+    path = train_sentencepiece(texts, 400, tmp_path_factory.mktemp("sp") / "small.model")
+    return SentencePieceTokenizer(path, threads=1)
 
 
 @pytest.fixture(scope="session")

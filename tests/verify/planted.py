@@ -347,8 +347,6 @@ class OtherCost(Rows):
 class ByteSpread(Rows):
     """PPM: p^(1/n) for each of the n bytes of a token, mixed with a byte model, multiplied up again."""
 
-    telling = False
-
     def __init__(self, model: GPT, pieces: list[bytes], share: float = 0.5) -> None:
         super().__init__(model)
         self.lengths = torch.tensor([max(len(piece), 1) for piece in pieces]).double()

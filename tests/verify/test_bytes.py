@@ -1,7 +1,5 @@
 """What bits per byte are divided by: known mistakes are named, right counts pass, for three kinds of tokenizers."""
 
-from pydoc_data.topics import topics
-
 import numpy as np
 import pytest
 import sentencepiece
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 
 from paramgolf.batch import BOS
 from paramgolf.data.bytecount import CASEOPS
-from paramgolf.data.tokenizers import ByteTokenizer, SentencePieceTokenizer, Tokenizer, train_sentencepiece
+from paramgolf.data.tokenizers import ByteTokenizer, SentencePieceTokenizer, Tokenizer
 from paramgolf.verify.byte_accounting import (
     OFFICIAL_BYTES,
     ByteClaim,
@@ -23,18 +21,6 @@ from paramgolf.verify.byte_accounting import (
 from paramgolf.verify.ruling import Ruling, Verdict
 
 STRANGE = ["naïve café 日本語", "🙂 🙃 two  spaces", " leading", "tab\tand\nline", "ﬁne ½ \u00a0x"]
-
-
-@pytest.fixture(scope="module")
-def texts() -> list[str]:
-    parts = (part for _, topic in sorted(topics.items()) for part in topic.split("\n\n"))
-    return [part for part in parts if 100 < len(part) < 600][:120]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(texts, tmp_path_factory) -> SentencePieceTokenizer:
-    path = train_sentencepiece(texts, 400, tmp_path_factory.mktemp("sp") / "small.model")
-    return SentencePieceTokenizer(path, threads=1)
 
 
 @pytest.fixture(scope="module")

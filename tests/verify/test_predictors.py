@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import planted
 import pytest
 from planted import VOCAB, packed, real_tokens, small_model
 
+from paramgolf.batch import BOS
 from paramgolf.contest import Contest
+from paramgolf.data.tokenizers import SentencePieceTokenizer
 from paramgolf.verify.judge import Case, Effort, judge
 from paramgolf.verify.predictor import Predictor, TokenStream
 from paramgolf.verify.ruling import Judgement, Verdict
@@ -24,7 +27,7 @@ def model():
 def judged(predictor: Predictor, documents: int = 6, **effort: object) -> Judgement:
     stream = TokenStream(real_tokens(documents), VOCAB)
     case = Case(target="planted", kind="predictor", contest=Contest(), predictor=predictor, stream=stream)
-    return judge(case, Effort(only=PROBING, cuts=6, enumeration_places=2, enumeration_seconds=120, **effort))
+    return judge(case, Effort(only=PROBING, cuts=6, enumeration_places=2, enumeration_seconds=600, **effort))
 
 
 def broken(judgement: Judgement) -> dict[str, tuple[str, ...]]:
@@ -76,6 +79,18 @@ HONEST = [
 def test_honest_twins_pass(twin: type, model):
     judgement = judged(twin(model), 3 if twin.__name__ in SHORT else 6)
     assert judgement.verdict is Verdict.PASSED, [r for r in judgement.rulings if r.verdict is not Verdict.PASSED]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.0], ids=["byte mixture", "token model"])
+def test_probability_spread_over_bytes(share: float, tokenizer: SentencePieceTokenizer, texts: list[str]):
+    """p^(1/n) for every byte, mixed with a model of bytes: no distribution over tokens, unless nothing is mixed in."""
+    pieces = [tokenizer.processor.id_to_piece(i).replace("\u2581", " ").encode() for i in range(tokenizer.vocab)]
+    ids = np.concatenate([np.concatenate(([BOS], part)) for part in tokenizer.encode(texts[:2])]).astype(np.int64)
+    cheat = planted.ByteSpread(small_model(tokenizer.vocab), pieces, share)
+    stream = TokenStream(ids, tokenizer.vocab)
+    case = Case(target="planted", kind="predictor", contest=Contest(), predictor=cheat, stream=stream)
+    found = broken(judge(case, Effort(only=("normalization",), cuts=2)))
+    assert found == ({"normalization": ("normalization", "byte_mixture")} if share else {})
 
 
 @pytest.mark.parametrize(
