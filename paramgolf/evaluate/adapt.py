@@ -126,14 +126,15 @@ class RowAdam:
         self.optimizer.zero_grad(set_to_none=True)
 
 
-ChunkCosts = Callable[[Batch, Tensor, Tensor, Tensor], Tensor]
-"""Window, where in it the chunk lies, the chunk's targets and their places -> (R, K) fp32 nats."""
+ChunkCosts = Callable[[Batch, Tensor, Tensor, Tensor, list[Tensor]], Tensor]
+"""Window, where in it the chunk lies, the chunk's targets, their places, weights of adapters -> (R, K) fp32 nats."""
 
 
-def chunk_costs(model: LanguageModel, on_logits: Sequence[LogitRework]) -> ChunkCosts:
+def chunk_costs(model: LanguageModel, adapters: Adapters, on_logits: Sequence[LogitRework]) -> ChunkCosts:
     """Costs of a chunk alone: the head sees K targets of a window, not all its tokens."""
 
-    def costs(window: Batch, where: Tensor, targets: Tensor, positions: Tensor) -> Tensor:
+    def costs(window: Batch, where: Tensor, targets: Tensor, positions: Tensor, weights: list[Tensor]) -> Tensor:
+        adapters.use(weights)
         x = model.hidden(window)
         x = x.gather(1, where[:, :, None].expand(-1, -1, x.shape[-1]))
         return reworked_nats(model, x, targets, positions, on_logits)
@@ -154,7 +155,9 @@ class Reader:
         self.config = config
         self.length = length
         self.tokens = bench.tokens.to(bench.device)
-        self.costs: ChunkCosts = bench.compiled(chunk_costs(bench.model, bench.on_logits), dynamic=config.dynamic)
+        self.costs: ChunkCosts = bench.compiled(
+            chunk_costs(bench.model, adapters, bench.on_logits), dynamic=config.dynamic
+        )
         self.optimizer = RowAdam(adapters, config, bench.device)
 
     def read(self, readings: Readings, go_on: Callable[[], bool]) -> Generator[Scored, None, int]:
@@ -189,7 +192,7 @@ class Reader:
         """Put a chunk on record, with the graph to learn from it."""
         places = chunk.positions.to(self.bench.device, non_blocking=True)
         return score(
-            lambda batch: self.costs(chunk.window, chunk.where, batch.targets, places),
+            lambda batch: self.costs(chunk.window, chunk.where, batch.targets, places, self.optimizer.parameters),
             chunk.targets,
             chunk.positions,
             chunk.counted,

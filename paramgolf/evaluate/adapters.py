@@ -47,7 +47,8 @@ class RowAdapters(nn.Module):
         self.turn = 0
         self.whole_a = [torch.empty(rows, shape.rank, sizes[0], device=device) for _ in range(passes)]
         self.whole_b = [torch.empty(rows, sizes[1], shape.rank, device=device) for _ in range(passes)]
-        self.a, self.b = nn.ParameterList(), nn.ParameterList()
+        self.a: list[Tensor] = []
+        self.b: list[Tensor] = []
 
     def forward(self, x: Tensor) -> Tensor:
         """(R, T, in) -> (R, T, out)."""
@@ -70,12 +71,14 @@ class RowAdapters(nn.Module):
         for whole in self.whole_b:
             whole.zero_()
 
-    def take(self, rows: int) -> list[nn.Parameter]:
-        """Work on the first `rows` rows alone; returns what may learn, views of the whole."""
+    def take(self, rows: int) -> list[Tensor]:
+        """The first `rows` rows, views of the whole, as what may learn; A of every pass, then B."""
+        return [whole[:rows].detach().requires_grad_() for whole in (*self.whole_a, *self.whole_b)]
+
+    def use(self, weights: list[Tensor]) -> None:
+        """Compute with `weights` of `take`, from the first pass on."""
+        self.a, self.b = weights[: len(self.whole_a)], weights[len(self.whole_a) :]
         self.turn = 0
-        self.a = nn.ParameterList(nn.Parameter(whole[:rows]) for whole in self.whole_a)
-        self.b = nn.ParameterList(nn.Parameter(whole[:rows]) for whole in self.whole_b)
-        return [*self.a, *self.b]
 
 
 class Aside(nn.Module):
@@ -179,9 +182,20 @@ class Adapters:
         for place in self.places:
             place.hang(None)
 
-    def take(self, rows: int) -> list[nn.Parameter]:
+    def take(self, rows: int) -> list[Tensor]:
         """Work on the first `rows` rows; returns what may learn."""
-        return [parameter for delta in self.deltas for parameter in delta.take(rows)]
+        weights = [weight for delta in self.deltas for weight in delta.take(rows)]
+        self.use(weights)
+        return weights
+
+    def use(self, weights: list[Tensor]) -> None:
+        """Compute with `weights` of `take`. Inside a compiled function it makes them inputs of the graph, whose rows
+        may vary; as parameters of modules, every number of rows would be a graph of its own."""
+        first = 0
+        for delta in self.deltas:
+            last = first + 2 * len(delta.whole_a)
+            delta.use(weights[first:last])
+            first = last
 
 
 @contextmanager
