@@ -98,6 +98,8 @@ def feed(values, shares, error):  # type: ignore[no-untyped-def]
     """Subtract from every column its share of an error."""
     for column in range(len(shares)):
         share = shares[column]
+        if share == 0:
+            continue
         later = values[column]
         for row in range(len(error)):
             later[row] -= share * error[row]
