@@ -7,6 +7,7 @@ from rich.text import Text
 
 from paramgolf.cli.options import Device, Json
 from paramgolf.cli.output import print_json, print_text, stdout_console
+from paramgolf.cli.progress import Status, display
 from paramgolf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -76,14 +77,18 @@ def verify_command(
     from paramgolf import __version__
     from paramgolf.train.distributed import placed
     from paramgolf.verify.judge import Effort, judge
-    from paramgolf.verify.report import html_report
 
     effort = Effort(cuts=cuts, enumeration_seconds=enumeration_seconds, only=words_of(only), skip=words_of(skip))
     with placed(device) as place:
         dataset = None if data is None else opened_data(data, tokenizer)
-        case = opened_case(target, dataset, place, Wanted(probe_tokens, replay_seconds, command, numbers_of(best)))
-        judgement = judge(case, effort)
+        case = opened_case(
+            target, dataset, place, VerifyOptions(probe_tokens, replay_seconds, command, numbers_of(best))
+        )
+        with display() as shown:
+            judgement = judge(case, effort, told=lambda check: shown.show(Status("judge", check)))
     if html is not None:
+        from paramgolf.verify.report import html_report
+
         html.parent.mkdir(parents=True, exist_ok=True)
         html.write_text(html_report(judgement, __version__), encoding="utf-8")
     if json:
@@ -95,7 +100,7 @@ def verify_command(
     return int(judgement.verdict.value == "failed")
 
 
-class Wanted(NamedTuple):
+class VerifyOptions(NamedTuple):
     """Options that say how a target is opened."""
 
     probe_tokens: int
@@ -104,7 +109,7 @@ class Wanted(NamedTuple):
     best: tuple[float, ...]
 
 
-def opened_case(target: str, data: "Dataset | None", place: "Place", asked: Wanted) -> "Case":
+def opened_case(target: str, data: "Dataset | None", place: "Place", asked: VerifyOptions) -> "Case":
     """What `target` names, opened."""
     from paramgolf.contest import Contest
     from paramgolf.verify.folder_target import folder_case

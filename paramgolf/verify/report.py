@@ -7,8 +7,6 @@ from jinja2 import Environment, StrictUndefined
 from paramgolf.verify.rules import RULES
 from paramgolf.verify.ruling import Judgement, Verdict
 
-TEMPLATE = Path(__file__).with_name("report.html.j2")
-
 WORDS = {
     Verdict.FAILED: "A rule is broken.",
     Verdict.DISPUTED: "Nothing is broken under every reading; what is disputed is shown with both.",
@@ -19,8 +17,9 @@ WORDS = {
 
 def html_report(judgement: Judgement, version: str) -> str:
     """The report of `judgement` by this `version` of the judge."""
+    template = Path(__file__).with_name("report.html.j2").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     counts = {verdict: sum(ruling.verdict is verdict for ruling in judgement.rulings) for verdict in Verdict}
-    return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    return environment.from_string(template).render(
         judgement=judgement, rules=RULES, words=WORDS[judgement.verdict], counts=counts, version=version
     )
