@@ -111,7 +111,8 @@ def claim_path(folder: Path) -> Path | None:
 def log_paths(folder: Path) -> list[Path]:
     """The training logs: `.log` files, and text files that are called logs, here and one folder down."""
     found = {*folder.glob("*.log"), *folder.glob("*/*.log"), *folder.glob("logs/*.txt")}
-    found |= {path for path in folder.glob("*.txt") if "log" in path.name or path.name.startswith(("train", "seed"))}
+    texts = (path for path in folder.glob("*.txt") if not path.name.startswith("train_gpt"))
+    found |= {path for path in texts if "log" in path.name or path.name.startswith(("train", "seed"))}
     return sorted(path for path in found if path.is_file())
 
 

@@ -13,6 +13,8 @@ from paramgolf.config import to_toml
 
 USUAL_MODULES = ("torch", "numpy", "sentencepiece", "safetensors", "brotli", "zstandard")
 """What a script imports that cannot be read because it is compressed."""
+READABLE_NAME = "readable_script.txt"
+"""Not called like code, which would count, nor like a log."""
 
 
 def make_submission(submission: Submission, records: Path, *, overwrite: bool = False) -> Path:
@@ -33,20 +35,23 @@ def submission_files(submission: Submission) -> dict[str, bytes]:
     files = {
         "README.md": readme_text(submission).encode(),
         "submission.json": strict_json(submission_values(submission)).encode(),
-        "requirements.txt": requirements(submission.code.readable or submission.code.script).encode(),
+        "requirements.txt": requirements(submission.code.script, submission.code.readable).encode(),
         "config.toml": to_toml(submission.run).encode(),
         "train_gpt.py": submission.code.script,
     }
     if submission.code.readable:
-        files["train_gpt_readable.txt"] = submission.code.readable.encode()
+        files[READABLE_NAME] = submission.code.readable.encode()
     if submission.tokenizer is not None:
         files[submission.tokenizer.name] = submission.tokenizer.read_bytes()
     return files | {f"train_seed{seed.result.seed}.log": seed.log.encode() for seed in submission.seeds}
 
 
-def requirements(source: str | bytes) -> str:
-    """The distributions that a script imports, each at the version installed here; local marks like `+cpu` left out."""
-    found = script_imports(ast.parse(source))
+def requirements(script: bytes, readable: str = "") -> str:
+    """The distributions that a script and its readable twin import, at the versions installed here.
+
+    What packs a script is imported by the script alone; the rest is in the twin. Local marks like `+cpu` are left out.
+    """
+    found = script_imports(ast.parse(script)) | script_imports(ast.parse(readable))
     # A script that unpacks itself imports only what unpacks it.
     names = found if "torch" in found else found | set(USUAL_MODULES)
     known = packages_distributions()

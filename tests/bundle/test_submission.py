@@ -118,12 +118,14 @@ def test_the_same_submission_gives_the_same_bytes(submission: Submission) -> Non
     assert submission_files(submission) == submission_files(submission)
 
 
-def test_a_readable_twin_and_requirements(submission: Submission) -> None:
-    code = SubmissionCode(script=b"exec('')\n", readable=SCRIPT.decode())
-    files = submission_files(replace(submission, code=code))
-    assert files["train_gpt_readable.txt"] == SCRIPT
-    assert json.loads(files["submission.json"])["bytes_code"] == 9
-    assert re.fullmatch(r"numpy==[\d.]+\ntorch==[\d.]+\n", files["requirements.txt"].decode())
+def test_a_readable_twin_and_requirements(submission: Submission, tmp_path: Path) -> None:
+    packed = b"import brotli\n"
+    made = make_submission(replace(submission, code=SubmissionCode(script=packed, readable=SCRIPT.decode())), tmp_path)
+    assert problems(made) == []
+    assert (made / "readable_script.txt").read_bytes() == SCRIPT
+    assert json.loads((made / "submission.json").read_text())["bytes_code"] == len(packed)
+    # What unpacks the script counts among them.
+    assert re.fullmatch(r"brotli==[\d.]+\nnumpy==[\d.]+\ntorch==[\d.]+\n", (made / "requirements.txt").read_text())
     wrapped = "#coding:latin-1\nimport lzma;exec('\xff\\0'.encode('latin-1') and '')\n".encode("latin-1")
     assert "sentencepiece==" in requirements(wrapped)
 
