@@ -1,8 +1,8 @@
 """The validation split of a run, and the scoring of models on it."""
 
 import math
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -100,9 +100,22 @@ def compiled_for_scoring(function: Any, *, dynamic: bool) -> Any:
     return torch.compile(function, dynamic=dynamic)
 
 
-def many_graphs() -> Any:
-    """Test-time training meets more shapes than torch's limit on graphs of one function, beyond which it gives up."""
-    return torch._dynamo.config.patch(recompile_limit=64, accumulated_recompile_limit=512)
+@contextmanager
+def many_graphs() -> Iterator[None]:
+    """Settings of the compiler for scoring.
+
+    Test-time training meets more shapes than torch's limit on graphs of one function, beyond which it gives up; and a
+    window that happens to be as long as some layer is wide must not be taken for one that always is.
+    """
+    from torch._dynamo import config as dynamo
+    from torch.fx.experimental import _config as shapes
+
+    patches: tuple[Any, Any] = (dynamo, shapes)
+    with (
+        patches[0].patch(recompile_limit=64, accumulated_recompile_limit=512),
+        patches[1].patch(use_duck_shape=False),
+    ):
+        yield
 
 
 class Reporter:

@@ -16,6 +16,7 @@ from paramgolf.evaluate.readings import reading_batches, reading_queue, shared_o
 from paramgolf.model.gpt import GPT
 from paramgolf.parts import Linear
 from paramgolf.techniques.evaluate import LoraTTT
+from paramgolf.validation import many_graphs
 
 CPU_ONLY = torch.device("cpu")
 FULL = AdapterShape(2, 4.0, ("q", "k", "v", "out", "mlp", "head"))
@@ -183,3 +184,25 @@ def test_short_documents_have_chunks_of_their_own():
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any], said: str):
     with pytest.raises(ValueError, match=said):
         replace(ADAPTERS, **wrong)
+
+
+def test_one_graph_serves_all_windows_and_any_number_of_rows():
+    """Without a break, and with the costs of the uncompiled pass; a single row is a graph of its own."""
+    graphs: list[int] = []
+
+    def backend(graph: Any, example: Any) -> Any:
+        graphs.append(len(graph.graph.nodes))
+        return graph.forward
+
+    def compiled(function: Any, *, dynamic: bool) -> Any:
+        return torch.compile(function, backend=backend, dynamic=dynamic, fullgraph=True)
+
+    torch._dynamo.reset()
+    model = adaptable_model()
+    protocol = LoraTTT(adapters=replace(ADAPTERS, documents=16, shapes=3, targets=("q", "mlp", "head")), length=96)
+    bench = bench_for(model, text((50, 40, 30, 9, 8, 7, 60, 20, 90, 3, 4, 5)))
+    plain = costs_under(protocol, bench)
+    with many_graphs():
+        torch.testing.assert_close(costs_under(protocol, bench._replace(compiled=compiled)), plain)
+    assert len(graphs) == 1
+    torch._dynamo.reset()
