@@ -32,7 +32,7 @@ from paramgolf.verify.judge import Case
 from paramgolf.verify.passes import probe_stream
 from paramgolf.verify.predictor import Ints
 from paramgolf.verify.reproduction import Claimed, replayed_run
-from paramgolf.verify.time_budget import spent_of_events
+from paramgolf.verify.time_budget import Spent, spent_of_events
 
 
 def fill_registry() -> None:
@@ -70,7 +70,7 @@ def run_case(
         tokenizer=dataset.tokenizer,
         bytes_claim=ByteClaim(int(result["val_bytes"]), per_target, sidecar=bool(dataset.val_bytes)),
         sizes=(run_sizes(run, folder, result),),
-        spent=(spent_of_events(read_events(folder.events)),) if folder.events.exists() else (),
+        spent=run_times(run, folder),
         train=dataset.train,
         val=dataset.val,
         claimed=Claimed(
@@ -101,6 +101,14 @@ def run_dataset(folder: RunFolder) -> Dataset:
     """The dataset that the run began with."""
     kept = folder.read_json(folder.data)
     return open_dataset(Path(kept["path"]), tokenizer=kept["tokenizer"])
+
+
+def run_times(run: Run, folder: RunFolder) -> tuple[Spent, ...]:
+    """The seconds of a run. Calibration on what the model wrote itself may be done at any time (#1019)."""
+    if not folder.events.exists():
+        return ()
+    spent = spent_of_events(read_events(folder.events))
+    return (spent if run.quant.calibration.reads_training_text else spent._replace(calibration=0.0),)
 
 
 def scoring_files(dataset: Dataset) -> tuple[Path, ...]:
