@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from paramgolf.batch import Batch
+from paramgolf.errors import GolfError
 from paramgolf.parts import Linear, Role, declared
 from paramgolf.quant.curvature import collect_curvature, rows_key
 from paramgolf.quant.matrices import finite_total, head_name, projections
@@ -44,8 +45,8 @@ def collect_hessians(model: nn.Module, batches: Iterable[Batch], config: QuantCo
     """(columns, columns) fp32 Σ x xᵀ by parameter name, on the CPU, for all that `wanted_hessians` names.
 
     The sum runs over every token of `batches`, which are on the model's device. A table whose rows are only looked up
-    has the identity, as a projection that no token reached: nothing tells its columns apart. Raises `GolfError` naming
-    a parameter whose inputs are not finite.
+    has the identity: nothing tells its columns apart. Raises `GolfError` naming a parameter whose inputs are not
+    finite, or a projection that no token reached.
     """
     wanted = wanted_hessians(model, config)
     if not wanted:
@@ -55,8 +56,15 @@ def collect_hessians(model: nn.Module, batches: Iterable[Batch], config: QuantCo
     else:
         totals, tokens = input_totals(model, batches, wanted)
     hessians = {name: total for name, total in totals.items() if name in wanted}
+    unseen = sorted((wanted - totals.keys()) & projections(model).keys())
+    if unseen:
+        raise GolfError(
+            f"calibration saw no input of {unseen[0]}",
+            evidence=f"{len(unseen)} projections without any, of {tokens:,} tokens read",
+            fix="give text, and leave quantizers with Hessians to projections that run",
+        )
     for name, parameter, role in declared(model):
-        if name in wanted and name not in totals and (name in projections(model) or role in LOOKED_UP):
+        if name in wanted and name not in totals and role in LOOKED_UP:
             hessians[name] = max(tokens, 1) * torch.eye(parameter.shape[-1])
     return hessians
 

@@ -126,6 +126,13 @@ def test_watches_are_taken_off_when_the_text_fails():
     assert all(module.delta is None for module in model.modules() if isinstance(module, Linear))
 
 
+def test_projections_that_no_token_reaches_are_told():
+    """A kernel that passed over their watches would leave them so: their codes would silently be the nearest ones."""
+    with pytest.raises(GolfError, match="calibration saw no input of blocks") as caught:
+        collect_hessians(model_with(), [], EVERYTHING)
+    assert "12 projections" in caught.value.evidence
+
+
 def test_only_what_is_wanted_is_collected():
     model = model_with()
     assert wanted_hessians(model, QuantConfig()) == set()
