@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from paramgolf.quant.rate_table import LEAST_RATIO, MOST_CODE, RATIO_PARTS, RATIOS, code_bits, mean_bits
-from paramgolf.quant.search import ColumnFacts, RowFacts, StateMachine, choose_columns
 from paramgolf.stepped import BASE_LIMIT, SHRINK_PARTS, Stepped, nearest_steps, step_values
 from paramgolf.trellis import Trellis, state_entries
 
@@ -183,6 +182,9 @@ def choose_codes(
     weight: Tensor, known: Surroundings, steps: tuple[Tensor, Tensor], slope: float, choices: Choices
 ) -> tuple[Tensor, float]:
     """(rows, columns) int8 codes, and the bits expected of them."""
+    # Imported late: numba is slow to import, and most commands quantize nothing.
+    from paramgolf.quant.search import ColumnFacts, RowFacts, StateMachine, choose_columns
+
     row_step, column_step = steps
     order = known.order
     diagonal = known.factor.diagonal()
@@ -191,15 +193,15 @@ def choose_codes(
     row_weight = (usable(known.rows) * row_step.double().square() / (2 * nats_a_bit)).float().numpy()
     column_weight = (column_step[order].double() / diagonal.double()).square().float().numpy()
     scale = deviations(weight)
-    row_ratio = (scale[0] / row_step).clamp_min(1e-30).log2().numpy()
-    column_ratio = (scale[1] / column_step)[order].clamp_min(1e-30).log2().numpy()
+    row_ratio = ((scale[0] / row_step).clamp_min(1e-30).log2() - LEAST_RATIO) * RATIO_PARTS
+    column_ratio = (scale[1] / column_step)[order].clamp_min(1e-30).log2() * RATIO_PARTS
     table = code_bits(trellis=choices.states > 1).float().numpy()
     machine = state_entries(choices.states) if choices.states > 1 else (np.zeros((1, 2), np.int32),) * 2
-    rows = RowFacts(row_step.numpy(), row_weight, row_ratio)
+    rows = RowFacts(row_step.numpy(), row_weight, row_ratio.numpy())
     # The plain copy in columns × rows: every column of it lies in one piece, and feedback adds whole columns.
     values = weight[:, order].T.contiguous().numpy().copy()
     factor = known.factor if choices.feedback else diagonal.diag()
-    columns = ColumnFacts(column_step[order].numpy(), column_weight, column_ratio)
+    columns = ColumnFacts(column_step[order].numpy(), column_weight, column_ratio.numpy())
     codes, spent = choose_columns(values, factor.numpy(), rows, columns, table, StateMachine(*machine))
     found = torch.empty(weight.shape, dtype=torch.int8)
     found[:, order] = torch.from_numpy(codes).T

@@ -2,7 +2,8 @@
 
 Rows are independent given a column, so that within one the codes are chosen by Viterbi's algorithm down the rows
 (trellis) or each for itself (plain grid). The cost of a code is `row weight · column weight · (value - point)² + bits`,
-value and point in steps. Compiled, as it is a loop over every weight; deterministic.
+value and point in steps. Compiled, as it is a loop over every weight; deterministic. Nothing here is imported from
+elsewhere, as what the compiler keeps on disk would not notice a change there.
 """
 
 from typing import NamedTuple
@@ -10,8 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 from numba import njit
-
-from paramgolf.quant.rate_table import LEAST_RATIO, MOST_CODE, RATIO_PARTS, RATIOS
 
 Floats = npt.NDArray[np.float32]
 SEARCH_BLOCK = 64
@@ -27,7 +26,7 @@ class RowFacts(NamedTuple):
     weight: Floats
     """Of a squared step of error, in bits; times that of the column."""
     ratio: Floats
-    """Binary logarithm of deviation by step, plus that of the column."""
+    """With that of the column: the place in the table of bits that deviation by step belongs to."""
 
 
 class ColumnFacts(NamedTuple):
@@ -83,7 +82,7 @@ def choose_columns(
             for row in range(height):
                 error = values[column, row] - room.points[row] * (rows.step[row] * facts[0])
                 errors[column - start, row] = error / factor[column, column]
-                code, place = abs(codes[column, row]), rate_place(rows.ratio[row] + facts[2])
+                code, place = abs(codes[column, row]), rate_place(rows.ratio[row] + facts[2], bits)
                 spent += bits[place, int(states > 1 and 2 * code > abs(room.points[row])), code]
             feed(values[column + 1 : end], factor[column, column + 1 : end], errors[column - start])
         for some in range(0, height, FED_ROWS):
@@ -116,19 +115,20 @@ def choose_column(values, rows, facts, bits, machine, room, codes):  # type: ign
 
 
 @njit(cache=True, nogil=True)
-def rate_place(ratio: float) -> int:
-    """The row of the table of bits for the binary logarithm of deviation by step."""
-    return min(max(round((ratio - LEAST_RATIO) * RATIO_PARTS), 0), RATIOS - 1)
+def rate_place(place, bits):  # type: ignore[no-untyped-def]
+    """The nearest row of the table of bits."""
+    return min(max(round(place), 0), len(bits) - 1)
 
 
 @njit(cache=True, nogil=True)
 def choose_each(values, rows, facts, bits, codes, points):  # type: ignore[no-untyped-def]
     """Plain grid: of the nearest code toward zero, the one beyond and zero, the cheapest."""
+    most = bits.shape[2] - 1
     for row in range(len(values)):
         value = values[row] / (rows.step[row] * facts[0])
-        weight, place = rows.weight[row] * facts[1], rate_place(rows.ratio[row] + facts[2])
-        size = min(abs(value), float(MOST_CODE))
-        low = min(int(size), MOST_CODE - 1)
+        weight, place = rows.weight[row] * facts[1], rate_place(rows.ratio[row] + facts[2], bits)
+        size = min(abs(value), float(most))
+        low = min(int(size), most - 1)
         best, least = 0, weight * size * size + bits[place, 0, 0]
         for code in range(max(low, 1), low + 2):
             cost = weight * (size - code) ** 2 + bits[place, 0, code]
@@ -141,10 +141,11 @@ def choose_each(values, rows, facts, bits, codes, points):  # type: ignore[no-un
 @njit(cache=True, nogil=True)
 def branch_costs(values, rows, facts, bits, choices, costs):  # type: ignore[no-untyped-def]
     """For every row and each of the four ways on (grid, parity): the best code and its cost."""
+    most = bits.shape[2] - 1
     for row in range(len(values)):
         value = values[row] / (rows.step[row] * facts[0])
-        weight, place = rows.weight[row] * facts[1], rate_place(rows.ratio[row] + facts[2])
-        size = min(abs(value), 2.0 * MOST_CODE - 3)
+        weight, place = rows.weight[row] * facts[1], rate_place(rows.ratio[row] + facts[2], bits)
+        size = min(abs(value), 2.0 * most - 3)
         for odd in range(2):
             for parity in range(2):
                 near = max(int(np.floor((size + odd - 2 * parity) / 4 + 0.5)), 0) * 2 + parity

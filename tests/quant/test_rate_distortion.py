@@ -101,7 +101,7 @@ def test_the_search_finds_the_cheapest_path(states, rate):
     """Of all codes for a column of five."""
     values = np.array([[0.3, -1.2, 2.6, 0.9, -3.1]], np.float32)
     bits = (rate * code_bits(trellis=True)).float().numpy()
-    one, ratio = np.ones(5, np.float32), np.full(5, 1.0, np.float32)
+    one, ratio = np.ones(5, np.float32), np.full(5, 28.0, np.float32)
     columns = ColumnFacts(one[:1], one[:1], 0 * one[:1])
     machine = StateMachine(*state_entries(states))
     codes, spent = choose_columns(
