@@ -223,11 +223,9 @@ def residuals_command(
         Print as JSON.
     """
     from paramgolf.lab.analysis.residuals import residual_allocation
-    from paramgolf.lab.estimate import run_code_bytes
 
     with opened_workbench(run, options) as bench:
-        own = bench.subject.run
-        room = own.contest.artifact_bytes - run_code_bytes(own) if budget is None else budget
+        room = bench.budget if budget is None else budget
         found = residual_allocation(bench, budget=room, bits=bits, only=role)
     if json:
         rows = [row._asdict() for row in found.rows]
@@ -272,7 +270,6 @@ def pareto_command(
     """
     from paramgolf.lab.analysis.charts import Chart, chart_html, chart_svg
     from paramgolf.lab.analysis.sweep import FACTORS, pareto_front, scaled_steps, sweep_runs, varied_runs, with_coders
-    from paramgolf.lab.estimate import run_code_bytes
 
     with opened_workbench(run, options) as bench:
         own = bench.subject.run
@@ -281,7 +278,7 @@ def pareto_command(
         exact = bench.exact_bpb()
         folder = out or bench.subject.folder
         title = f"{own.name}, {bench.subject.params:,} parameters"
-    chart = Chart(title, points, own.contest.artifact_bytes - run_code_bytes(own), exact)
+        chart = Chart(title, points, bench.budget, exact)
     folder.mkdir(parents=True, exist_ok=True)
     files = {folder / "pareto.svg": chart_svg(chart), folder / "pareto.html": chart_html(chart)}
     for file, text in files.items():

@@ -12,9 +12,11 @@ from safetensors.torch import save_file
 from tiny import CPU, tiny_run, tiny_session
 
 from paramgolf.artifact.container import expected_of, pack, unpack
+from paramgolf.batch import Batch
 from paramgolf.config import to_toml
 from paramgolf.data.dataset import Dataset
 from paramgolf.errors import GolfError, UsageError
+from paramgolf.lab.analysis.calibration import first_tokens
 from paramgolf.lab.analysis.charts import Chart, chart_svg
 from paramgolf.lab.analysis.codecs import shoot_out
 from paramgolf.lab.analysis.permute import (
@@ -34,12 +36,13 @@ from paramgolf.lab.analysis.tensor_bytes import artifact_bytes_of, entropy_bytes
 from paramgolf.lab.analysis.workbench import Step, Trial, Workbench, exported
 from paramgolf.lab.launch import data_record, load_techniques
 from paramgolf.quant.curvature import rows_key
-from paramgolf.quant.plan import quantize
+from paramgolf.quant.plan import QuantConfig, quantize
+from paramgolf.quant.training_batches import TrainingBatches
 from paramgolf.stages import execute
 from paramgolf.stored import Stored
 from paramgolf.techniques.artifact import LzmaCoder
 from paramgolf.techniques.optim import EMA
-from paramgolf.techniques.quant import Int8Rows
+from paramgolf.techniques.quant import GPTQ, LQER, Int8Rows, SDClip
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +81,47 @@ def test_a_point_is_what_the_run_itself_came_to(bench: Workbench, finished: Path
     assert point.bpb == pytest.approx(result["val_bpb_export"], abs=1e-12)
     assert bench.exact_bpb() == pytest.approx(result["val_bpb_raw"], abs=1e-12)
     assert point.lost == pytest.approx(point.bpb - bench.exact_bpb())
+
+
+def test_calibrated_exports_are_those_of_the_run(tiny_data: Dataset, tmp_path: Path) -> None:
+    load_techniques()
+    feedback = GPTQ(bits=5, clip=SDClip(sigmas=6.0))
+    quant = QuantConfig(
+        attention=feedback,
+        mlp=feedback,
+        embed=feedback,
+        refine=(LQER(rank=1, top=2),),
+        calibration=TrainingBatches(batches_read=3),
+    )
+    run = replace(tiny_run(), quant=quant)
+    session = tiny_session(run, tiny_data, tmp_path / "run")
+    session.folder.write_text(session.folder.config, to_toml(run))
+    session.folder.write_json(session.folder.data, data_record(run, tiny_data))
+    result = execute(session)
+    for kept in (0, 1):
+        subject = open_subject(Source(str(session.folder.path)), CPU)
+        assert len(list(subject.folder.glob("hessians_*"))) == kept
+        bench = Workbench(subject=subject, fresh=True)
+        (point,) = bench.run("test", [exported(bench, "own", run.quant, run.artifact.coder)])
+        assert (point.bytes, point.bpb) == (result.artifact_bytes, pytest.approx(result.val_bpb_export, abs=1e-12))
+    fewer = Workbench(subject=subject, calibration_tokens=40)
+    assert fewer.spelled(run.quant, run.artifact.coder) != bench.spelled(run.quant, run.artifact.coder)
+    fewer.export(run.quant, run.artifact.coder)
+    assert len(list(subject.folder.glob("hessians_*"))) == 2
+
+
+def test_calibration_text_is_cut_to_its_tokens() -> None:
+    ids = torch.arange(24)
+    rows = [Batch(ids.view(3, 8), ids.view(3, 8) + 1)] * 2
+    assert [batch.ids.shape for batch in first_tokens(iter(rows), 40)] == [(3, 8), (2, 8)]
+    assert [batch.ids.shape for batch in first_tokens(iter(rows), 5)] == [(1, 8)]
+    packed = Batch(ids.view(1, 24), ids.view(1, 24) + 1, torch.tensor([0, 6, 20, 24, 24], dtype=torch.int32), 14)
+    (cut,) = first_tokens(iter([packed]), 10)
+    assert cut.ids.shape == cut.targets.shape == (1, 10)
+    assert cut.cu_seqlens is not None
+    assert cut.cu_seqlens.tolist() == [0, 6, 10, 10, 10]
+    with pytest.raises(UsageError, match="nothing to calibrate"):
+        list(first_tokens(iter(rows), 0))
 
 
 def test_weights_alone_with_a_preset_are_the_same_model(

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from paramgolf.artifact.container import pack
 from paramgolf.errors import UsageError
 from paramgolf.lab.analysis.points import Point
-from paramgolf.lab.analysis.workbench import Trial, Workbench
-from paramgolf.lab.estimate import run_code_bytes
+from paramgolf.lab.analysis.workbench import Trial, Workbench, asks_for_bytes
 from paramgolf.model.mlp import FeedForwardModule
 from paramgolf.parts import declared
 from paramgolf.quant.budget import quantize_to_budget
@@ -138,7 +137,6 @@ def permuted_trial(bench: Workbench, name: str, pairs: list[HiddenPair], order: 
             return len(pack(stored, bench.expected, coder=coder, digest=run.digest))
 
         export = quantize_to_budget if quant.fill else quantize
-        budget = run.contest.artifact_bytes - run_code_bytes(run)
-        return export(model, quant, hessians, budget_bytes=budget, size=size)
+        return export(model, quant, hessians, budget_bytes=bench.budget if asks_for_bytes(quant) else 0, size=size)
 
     return Trial(label=name, identity=f"units by {name} of {bench.spelled(quant, coder)}", build=build, coder=coder)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -121,15 +122,21 @@ class Workbench:
             def size(stored: Mapping[str, Stored]) -> int:
                 return len(pack(stored, self.expected, coder=coder, digest=run.digest))
 
-            budget = run.contest.artifact_bytes - run_code_bytes(run)
             quantized = quantize_to_budget if quant.fill else quantize
+            budget = self.budget if asks_for_bytes(quant) else 0
             self.kept = {spelled: quantized(model, quant, hessians, budget_bytes=budget, size=size)}
         return self.kept[spelled]
 
+    @cached_property
+    def budget(self) -> int:
+        """Bytes that the contest leaves beside the code."""
+        run = self.subject.run
+        return run.contest.artifact_bytes - run_code_bytes(run)
+
     def spelled(self, quant: QuantConfig, coder: Coder | None) -> str:
         """What identifies an export: the coder too, where something asks how many bytes there will be."""
-        asks = quant.fill or quant.allocate is not None or quant.refine
-        return f"{source(quant)}{source(coder) if asks else ''} {self.calibration_tokens}"
+        asks = source(coder) if asks_for_bytes(quant) else ""
+        return f"{source(quant)}{asks} {self.calibration_tokens}"
 
     def hessians(self, quant: QuantConfig) -> dict[str, Tensor]:
         """Of all parameters that `quant` needs them for."""
@@ -184,6 +191,11 @@ class Workbench:
     def roles(self) -> dict[str, str]:
         """The role of every parameter."""
         return {name: role.value for name, _, role in declared(self.subject.model)}
+
+
+def asks_for_bytes(quant: QuantConfig) -> bool:
+    """Whether anything in `quant` decides by the bytes that there will be."""
+    return bool(quant.fill or quant.allocate is not None or quant.refine)
 
 
 def require_same(stored: Mapping[str, Stored], decoded: Mapping[str, Stored]) -> None:
