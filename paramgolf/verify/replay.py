@@ -24,7 +24,7 @@ from paramgolf.validation import Validation
 
 
 def replay(ask: dict[str, Any]) -> dict[str, float]:
-    """The score of `ask`: modules, config, artifact, validation shards, sidecars, tokenizer, device."""
+    """The score of `ask`: modules, config, artifact and its digest, validation shards, sidecars, tokenizer, device."""
     for name in ask["modules"]:
         import_module(name)
     run = from_toml(Run, Path(ask["config"]).read_text(encoding="utf-8"))
@@ -32,7 +32,7 @@ def replay(ask: dict[str, Any]) -> dict[str, float]:
     shards, sidecars = (tuple(map(Path, ask[name])) for name in ("val", "sidecars"))
     dataset = Dataset("replayed", (), shards, sidecars, load_tokenizer(ask["tokenizer"]), "")
     model = fresh_model(run, place)
-    restore(model, unpack(Path(ask["artifact"]).read_bytes(), expected_of(model), digest=run.digest))
+    restore(model, unpack(Path(ask["artifact"]).read_bytes(), expected_of(model), digest=ask["digest"]))
     model.at(1.0)
     validation = Validation.of(run, dataset, place, Events())
     done = validation.final(model)

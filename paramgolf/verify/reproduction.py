@@ -15,6 +15,7 @@ from paramgolf.artifact.code import code_archive, config_modules
 from paramgolf.bundle.training_log import read_training_log
 from paramgolf.data.dataset import Dataset
 from paramgolf.errors import GolfError
+from paramgolf.folder import RunFolder
 from paramgolf.run import Run
 from paramgolf.verify.offline import run_offline
 from paramgolf.verify.ruling import Ruling, failed, passed
@@ -74,8 +75,8 @@ def check_reproduction(again: Replayed, claimed: Claimed) -> list[Ruling]:
     return [passed(REPRODUCTION, said, evidence, "reproduction", "self_contained")]
 
 
-def replayed_run(run: Run, config: Path, artifact: Path, dataset: Dataset, *, device: str, seconds: float) -> Replayed:
-    """Score `artifact` in an empty folder that holds the archive of the counted code and nothing else of ours.
+def replayed_run(run: Run, kept: RunFolder, dataset: Dataset, *, device: str, seconds: float) -> Replayed:
+    """Score the artifact of a run in an empty folder that holds the archive of the counted code, nothing else of ours.
 
     Raises `GolfError` when it does not run there, with the end of what it said.
     """
@@ -85,12 +86,13 @@ def replayed_run(run: Run, config: Path, artifact: Path, dataset: Dataset, *, de
         with tarfile.open(fileobj=BytesIO(decompress(code_archive("paramgolf.stages", also=modules)))) as archive:
             archive.extractall(folder, filter="data")
         shutil.copy(Path(__file__).with_name("replay.py"), folder / "replay.py")
-        shutil.copy(config, folder / "config.toml")
-        shutil.copy(artifact, folder / "artifact.pgolf")
+        shutil.copy(kept.config, folder / "config.toml")
+        shutil.copy(kept.artifact, folder / "artifact.pgolf")
         ask = {
             "modules": modules,
             "config": "config.toml",
             "artifact": "artifact.pgolf",
+            "digest": kept.read_json(kept.result)["digest"],
             "val": [str(path.resolve()) for path in dataset.val],
             "sidecars": [str(path.resolve()) for path in dataset.val_bytes],
             "tokenizer": str(getattr(dataset.tokenizer, "path", Path(dataset.tokenizer.name))),

@@ -63,7 +63,7 @@ def run_case(
         target=str(path),
         kind="run",
         contest=run.contest,
-        predictor=artifact_predictor(run, folder, place),
+        predictor=artifact_predictor(run, folder, place, digest=str(result["digest"])),
         stream=probe_stream(tokens, dataset.tokenizer.vocab, probe_tokens),
         own_files=(folder.artifact,),
         tokens=tokens,
@@ -80,9 +80,7 @@ def run_case(
             int(result["val_bytes"]),
             same_device=result.get("device") == device,
         ),
-        replay=lambda: replayed_run(
-            run, folder.config, folder.artifact, dataset, device=place.device.type, seconds=replay_seconds
-        ),
+        replay=lambda: replayed_run(run, folder, dataset, device=place.device.type, seconds=replay_seconds),
         replay_files=scoring_files(dataset),
         scores=(float(result["val_bpb"]),),
         best=tuple(best),
@@ -138,10 +136,13 @@ def validation_bytes(dataset: Dataset) -> tuple[Ints, Ints]:
     return tokens, counts
 
 
-def artifact_predictor(run: Run, folder: RunFolder, place: Place) -> EvaluatedModel:
-    """The run's evaluation protocol on weights decoded from its artifact."""
+def artifact_predictor(run: Run, folder: RunFolder, place: Place, *, digest: str) -> EvaluatedModel:
+    """The run's evaluation protocol on weights decoded from its artifact.
+
+    `digest` is the one that the run states: that of the same config in a later version, with more settings, is another.
+    """
     model = fresh_model(run, place)
-    restore(model, unpack(folder.artifact.read_bytes(), expected_of(model), digest=run.digest))
+    restore(model, unpack(folder.artifact.read_bytes(), expected_of(model), digest=digest))
     model.at(1.0)
     return evaluated_model(run, model, place)
 
