@@ -103,6 +103,11 @@ class Linear(Part):
         """(out, in) fp32: the matrix that multiplies; low-bit training returns what export will keep of `weight`."""
         return self.weight
 
+    @property
+    def bare(self) -> bool:
+        """Whether the output is `used` times the input and nothing else, which others may then compute in its place."""
+        return self.delta is None and type(self).forward is Linear.forward
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
         y = F.linear(x, self.used().to(x.dtype))
@@ -115,15 +120,19 @@ def heads_of_rows(model: nn.Module) -> dict[str, int]:
     return {f"{name}.weight".lstrip("."): heads for name, heads in found.items() if heads > 1}
 
 
-def project_together(x: Tensor, projections: Sequence[Linear]) -> tuple[Tensor, ...]:
-    """`projection(x)` for each, by one matrix product unless one has a forward of its own: (..., in) -> (..., out).
+def wide_product(x: Tensor, projections: Sequence[Linear]) -> Tensor:
+    """What `projections`, all bare, give of `x`, side by side: (..., in) -> (..., sum of their outs).
 
     One wide product reads `x` once, and its gradient needs no sum (docs/SPEED.md).
     """
+    return F.linear(x, torch.cat([projection.used() for projection in projections]).to(x.dtype))
+
+
+def project_together(x: Tensor, projections: Sequence[Linear]) -> tuple[Tensor, ...]:
+    """`projection(x)` for each, by one product unless one has a forward of its own: (..., in) -> (..., out)."""
     if any(type(projection).forward is not Linear.forward for projection in projections):
         return tuple(projection(x) for projection in projections)
-    weights = [projection.used() for projection in projections]
-    wide = F.linear(x, torch.cat(weights).to(x.dtype)).split([len(weight) for weight in weights], dim=-1)
+    wide = wide_product(x, projections).split([len(projection.weight) for projection in projections], dim=-1)
     deltas = [projection.delta for projection in projections]
     return tuple(y if delta is None else y + delta(x) for y, delta in zip(wide, deltas, strict=True))
 

@@ -8,11 +8,11 @@ def segment_offsets(starts: NDArray[np.int64], length: int, longest: int) -> NDA
     """Offsets of segments in a row of `length` tokens, none longer than `longest`.
 
     `starts` are the increasing places where documents start; 0 becomes one. The result ends with `length`,
-    repeated until it has length/128 entries (at least 64), or twice as many as often as needed. The records pad
+    repeated until it has length/384 entries (at least 64), or twice as many as often as needed. The records pad
     to multiples of 64, and compile anew whenever a batch holds more documents than any before.
     """
     cuts = segment_starts(starts, length, longest)
-    entries = max(64, length // 128)
+    entries = max(64, length // 384)
     while entries <= len(cuts):
         entries *= 2
     return np.concatenate([cuts, np.full(entries - len(cuts), length)]).astype(np.int32)

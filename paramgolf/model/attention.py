@@ -1,4 +1,4 @@
-"""Causal attention behind one function: FlashAttention-3, SDPA, varlen, FlexAttention or plain mathematics.
+"""Causal attention behind one function: FlashAttention-3 and -4, SDPA, varlen, FlexAttention or plain mathematics.
 
 A backend is planned once a forward pass (`plan`) and used by every layer (`attend`), so that masks are built once.
 """
@@ -15,9 +15,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from paramgolf.batch import Batch
 from paramgolf.errors import UsageError
+from paramgolf.model.kernels.flash4 import flash4_attention, flash4_present
 from paramgolf.model.masks import block_mask, dense_mask
 
-Backend = Literal["auto", "fa3", "cudnn", "flash", "varlen", "flex", "sdpa", "plain"]
+Backend = Literal["auto", "fa3", "fa4", "cudnn", "flash", "varlen", "flex", "sdpa", "plain"]
 """`auto` takes the fastest present for the device and the batch."""
 
 
@@ -62,6 +63,7 @@ def present(device: str) -> tuple[str, ...]:
         found += ["cudnn"] if major >= 9 and torch.backends.cudnn.is_available() else []
         found += ["varlen"] if major >= 8 and find_spec("torch.nn.attention.varlen") is not None else []
         found += ["fa3"] if major == 9 and flash3() is not None else []
+        found += ["fa4"] if major in (9, 10) and flash4_present() else []
     return tuple(found)
 
 
@@ -86,8 +88,8 @@ def preferred(device: str, *, packed: bool, windowed: bool = False) -> tuple[str
     if device != "cuda":
         return ("sdpa",)
     if windowed:
-        return ("fa3", "flex", "sdpa")
-    return ("fa3", "flex", "varlen", "sdpa") if packed else ("fa3", "cudnn", "flash", "sdpa")
+        return ("fa3", "fa4", "flex", "sdpa")
+    return ("fa3", "fa4", "flex", "varlen", "sdpa") if packed else ("fa3", "cudnn", "fa4", "flash", "sdpa")
 
 
 def takes(backend: str, *, packed: bool, windowed: bool = False) -> bool:
@@ -207,12 +209,18 @@ def fa3_attention(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor
     return y[None]
 
 
-WINDOWED = ("fa3", "flex", "sdpa", "plain")
+def fa4_attention(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
+    """FlashAttention-4 of Dao-AILab."""
+    return flash4_attention(q, k, v, how.batch.cu_seqlens, how.batch.max_seqlen, how.window)
+
+
+WINDOWED = ("fa3", "fa4", "flex", "sdpa", "plain")
 """Backends that can limit how far back a query looks."""
 
 
 KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, AttentionPlan], Tensor]] = {
     "fa3": fa3_attention,
+    "fa4": fa4_attention,
     "cudnn": cudnn_attention,
     "flash": flash_attention,
     "varlen": varlen_attention,

@@ -6,8 +6,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paramgolf.model.config import GPTConfig
+from paramgolf.model.kernels import kernel_takes
+from paramgolf.model.kernels.own_value import without_own_value
+from paramgolf.model.kernels.query_key import queries_keys_values
 from paramgolf.model.slots import Half, Pass, PerLayer, Sublayers, Tap
-from paramgolf.parts import Part, Role, project_together
+from paramgolf.parts import Part, Role, project_together, wide_product
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -19,6 +22,20 @@ def built_for(fillers: tuple[PerLayer, ...], config: GPTConfig, layer: int) -> n
     """The modules that `fillers` want in `layer`, in order."""
     modules = (filler.build(config.dims, layer) for filler in fillers)
     return nn.ModuleList(module for module in modules if module is not None)
+
+
+def power_of_two(count: int) -> bool:
+    """Whether a kernel's tile can be `count` wide."""
+    return count & (count - 1) == 0
+
+
+def kinds(modules: nn.ModuleList) -> tuple[str, ...]:
+    """What each module is to the kernels that do several at once; empty where it is nothing they know."""
+    return tuple(getattr(module, "kernel_kind", "") for module in modules)
+
+
+ONE_PASS_QK = ("norm", "rotation", "gain")
+ONE_PASS_HEADS = ("own_value", "gate")
 
 
 class Attention(Part):
@@ -39,20 +56,46 @@ class Attention(Part):
         self.on_qk = built_for(config.on_qk, config, layer)
         self.on_value = built_for(config.on_value, config, layer)
         self.on_heads = built_for(config.on_heads, config, layer)
+        self.one_pass_qk = (
+            "queries_keys" in config.fused
+            and kinds(self.on_qk) == ONE_PASS_QK
+            and power_of_two(dims.head_dim)
+            and power_of_two(self.on_qk[1].channels)
+        )
+        self.one_pass_heads = (
+            "heads" in config.fused and kinds(self.on_heads) == ONE_PASS_HEADS and power_of_two(dims.head_dim)
+        )
 
     def forward(self, x: Tensor, now: Pass) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        rows, length, _ = x.shape
-        projected = project_together(x, (self.q, self.k, self.v))
-        q, k, v = (y.view(rows, length, -1, self.head_dim) for y in projected)
+        q, k, v = self.project(x, now)
+        y = self.rework(self.core(q, k, v, now.plan.within(self.window)), Tap(x, v))
+        return self.out(y.flatten(2))
+
+    def project(self, x: Tensor, now: Pass) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, T, D) -> q (B, T, H, E), k and v (B, T, K, E) as the core takes them."""
+        projections = (self.q, self.k, self.v)
+        one_pass = self.one_pass_qk and kernel_takes(x) and all(linear.bare for linear in projections)
+        if one_pass:
+            _, rotation, query = self.on_qk
+            wide = wide_product(x, projections)
+            q, k, v = queries_keys_values(wide, rotation.cos, rotation.sin, query.gain, self.k.heads)
+        else:
+            q, k, v = (y.unflatten(-1, (-1, self.head_dim)) for y in project_together(x, projections))
         for part in self.on_value:
             v = part(v, x, now)
-        for part in self.on_qk:
+        for part in () if one_pass else self.on_qk:
             q, k = part(q, k, now)
-        y = self.core(q, k, v, now.plan.within(self.window))
+        return q, k, v
+
+    def rework(self, y: Tensor, tap: Tap) -> Tensor:
+        """(B, T, H, E) -> the same: what the parts on attention's output make of it."""
+        if self.one_pass_heads and kernel_takes(y):
+            gate = self.on_heads[1]
+            return without_own_value(y, tap.v_BTKE, gate.logits(tap), gate.sharpness, gate.height)
         for part in self.on_heads:
-            y = part(y, Tap(x, v))
-        return self.out(y.reshape(rows, length, -1))
+            y = part(y, tap)
+        return y
 
 
 class Block(Part):

@@ -8,11 +8,13 @@ from paramgolf.model.attention import WINDOWED, Backend
 from paramgolf.model.embedding import TiedEmbedding
 from paramgolf.model.mlp import GELU, FeedForward
 from paramgolf.model.slots import (
+    FUSED,
     Activation,
     AttentionCore,
     DenseLinear,
     Dims,
     Embedding,
+    Fused,
     KaimingInit,
     LinearMaker,
     LogitMap,
@@ -53,6 +55,8 @@ class GPTConfig:
     """Longest row the model will be given, tokens."""
     backend: Backend = "auto"
     """Attention kernel; `auto` takes the fastest present."""
+    fused: tuple[Fused, ...] = FUSED
+    """Kernels of our own that a GPU may use where they fit the techniques chosen."""
     embedding: Embedding = TiedEmbedding()
     on_embed: tuple[OnEmbed, ...] = ()
     """On the raw embedding."""
@@ -128,4 +132,4 @@ class GPTConfig:
     @property
     def parameters(self) -> Parameters:
         """What the blocks' matrices are made from."""
-        return Parameters(self.linear, self.init, self.init_out, self.activation)
+        return Parameters(self.linear, self.init, self.init_out, self.activation, "feed_forward" in self.fused)

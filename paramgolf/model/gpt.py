@@ -15,6 +15,8 @@ from paramgolf.errors import UsageError
 from paramgolf.model.attention import plan
 from paramgolf.model.block import Block, rms_norm
 from paramgolf.model.config import GPTConfig
+from paramgolf.model.kernels import kernel_takes
+from paramgolf.model.kernels.softcapped_loss import head_nats
 from paramgolf.model.slots import EmbeddingModule, LearnedLogitMap, Pass
 from paramgolf.parts import Part
 
@@ -116,6 +118,12 @@ class GPT(Part):
 
     def nats(self, x: Tensor, targets: Tensor) -> Tensor:
         """(B, T, D) of `hidden` and (B, T) targets -> (B, T) fp32 cost of each target in nats."""
+        cap, bias = getattr(self.softcap, "tanh_cap", None), self.embedding.head_bias()
+        if cap is not None and cap <= 60 and bias is None and "loss" in self.config.fused and kernel_takes(x):
+            weight = self.embedding.head_weight().to(x.dtype)
+            return head_nats(self.embedding.before_head(x).flatten(0, 1), weight, targets.flatten(), cap).view_as(
+                targets
+            )
         costs = F.cross_entropy(self.logits(x).flatten(0, 1), targets.flatten(), reduction="none")
         return costs.view(targets.shape)
 

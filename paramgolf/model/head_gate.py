@@ -1,5 +1,7 @@
 """Gates on the outputs of attention heads, driven by the block's normalized input."""
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +13,7 @@ from paramgolf.parts import Init, Part, Role
 class HeadGate(Part):
     """y[h] · height · σ(sharpness · W[h]·x[:width]), one number a token and head."""
 
+    kernel_kind: ClassVar[str] = "gate"
     weight: nn.Parameter
 
     def __init__(self, heads: int, width: int, init: Init, *, sharpness: float = 1.0, height: float = 1.0) -> None:
@@ -20,8 +23,11 @@ class HeadGate(Part):
 
     def forward(self, y: Tensor, tap: Tap) -> Tensor:
         """(B, T, H, E) -> (B, T, H, E)."""
-        logits = F.linear(tap.x_BTD[..., : self.weight.shape[1]], self.weight.to(y.dtype))
-        return y * (self.height * torch.sigmoid(self.sharpness * logits)).unsqueeze(-1)
+        return y * (self.height * torch.sigmoid(self.sharpness * self.logits(tap))).unsqueeze(-1)
+
+    def logits(self, tap: Tap) -> Tensor:
+        """(B, T, H): W·x[:width]."""
+        return F.linear(tap.x_BTD[..., : self.weight.shape[1]], self.weight.to(tap.x_BTD.dtype))
 
 
 def check_gate_width(width: int, dims: Dims) -> None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paramgolf.model.kernels import kernel_takes
+from paramgolf.model.kernels.squared_feed_forward import squared_feed_forward
 from paramgolf.model.slots import Activation, Dims, ModelView, Parameters
 from paramgolf.parts import Part, Role
 from paramgolf.registry import technique
@@ -50,9 +52,13 @@ class FeedForwardModule(Part):
     def __init__(self, dim: int, hidden: int, made_from: Parameters) -> None:
         super().__init__()
         self.activation: Activation = made_from.activation
+        self.fused = made_from.fused
         self.up = made_from.linear(dim, hidden, role=Role.MLP, init=made_from.init)
         self.down = made_from.linear(hidden, dim, role=Role.MLP, init=made_from.init_out)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        return self.down(self.activation(self.up(x)))
+        slope = getattr(self.activation, "squared_slope", None)
+        if slope is None or not (self.fused and kernel_takes(x) and self.up.bare and self.down.bare):
+            return self.down(self.activation(self.up(x)))
+        return squared_feed_forward(x, self.up.used().to(x.dtype), self.down.used().to(x.dtype), slope)

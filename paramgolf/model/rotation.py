@@ -1,5 +1,7 @@
 """Rotation of query and key channels by an angle that grows with the position."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +21,8 @@ def check_rotary(channels: int, dims: Dims) -> None:
 
 class Rotation(nn.Module):
     """Tables of cosines and sines for `context` positions, one column for each of `rates`."""
+
+    kernel_kind: ClassVar[str] = "rotation"
 
     cos: Tensor
     sin: Tensor

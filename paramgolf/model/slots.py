@@ -278,9 +278,18 @@ class KaimingInit:
 
 
 class Activation(Protocol):
-    """`model.activation`: the elementwise function between the feed-forward's two projections."""
+    """`model.activation`: the elementwise function between the feed-forward's two projections.
+
+    One that squares a rectifier has an attribute `squared_slope`, the slope of its negative side.
+    """
 
     def __call__(self, x: Tensor) -> Tensor: ...
+
+
+Fused = Literal["feed_forward", "loss", "queries_keys", "heads"]
+"""What a kernel of our own can do in one piece."""
+
+FUSED: tuple[Fused, ...] = ("feed_forward", "loss", "queries_keys", "heads")
 
 
 class Parameters(NamedTuple):
@@ -290,6 +299,8 @@ class Parameters(NamedTuple):
     init: MatrixInit
     init_out: MatrixInit
     activation: Activation
+    fused: bool
+    """Whether a kernel may do the feed-forward in one piece."""
 
 
 class MLPBuilder(Protocol):

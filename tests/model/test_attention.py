@@ -68,6 +68,7 @@ def test_the_definition_is_right(kind: str, key: int):
 
 # What torch says of its own code while it traces FlexAttention and variable-length attention on a GPU.
 TORCH_ON_ITSELF = [
+    "ignore::DeprecationWarning",  # of the compiler under flash-attn-4, of itself
     "ignore:Dynamo detected a call to a `functools.lru_cache`",
     "ignore:The .grad attribute of a Tensor that is not a leaf",
     "ignore:flex_attention called without torch.compile",

@@ -24,5 +24,10 @@ class LeakyReLUSquared:
     slope: float = 0.5
     """Slope of the negative side before squaring."""
 
+    @property
+    def squared_slope(self) -> float:
+        """The slope, for the kernel that squares."""
+        return self.slope
+
     def __call__(self, x: Tensor) -> Tensor:
         return F.leaky_relu(x, self.slope).square()

@@ -8,6 +8,7 @@ Effect: 1.5 → 4: −0.0039 bpb (#1125, one 5090); 4 → 5: −0.0005 to −0.0
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -31,6 +32,8 @@ class QKGain:
 
 class QueryGain(Part):
     """One number a head."""
+
+    kernel_kind: ClassVar[str] = "gain"
 
     gain: nn.Parameter
 

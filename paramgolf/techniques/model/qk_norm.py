@@ -7,6 +7,7 @@ Source: the baseline; arXiv 2010.04245. Cost: no parameters, one elementwise pas
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ class QKNorm:
 
 class QKNormalizer(nn.Module):
     """RMS norm of both, without gain."""
+
+    kernel_kind: ClassVar[str] = "norm"
 
     def forward(self, q: Tensor, k: Tensor, now: Pass) -> tuple[Tensor, Tensor]:
         """(B, T, H, E), (B, T, K, E) -> the same."""

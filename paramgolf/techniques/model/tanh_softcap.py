@@ -22,5 +22,10 @@ class TanhSoftcap:
     cap: float = 30.0
     """Largest absolute logit."""
 
+    @property
+    def tanh_cap(self) -> float:
+        """The bound, for the kernel that knows this map."""
+        return self.cap
+
     def __call__(self, logits: Tensor) -> Tensor:
         return self.cap * torch.tanh(logits / self.cap)

@@ -13,6 +13,7 @@ Pitfall: on every pass of a fully shared core +0.001 (#363); on the repeated lay
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,8 @@ def own_share(y: Tensor, v: Tensor) -> Tensor:
 
 class Exclusion(nn.Module):
     """Takes all of it away."""
+
+    kernel_kind: ClassVar[str] = "own_value"
 
     def forward(self, y: Tensor, tap: Tap) -> Tensor:
         """(B, T, H, E) -> (B, T, H, E)."""

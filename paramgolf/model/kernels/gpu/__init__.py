@@ -1,0 +1,1 @@
+"""What is written in Triton; imported only where a GPU runs it."""

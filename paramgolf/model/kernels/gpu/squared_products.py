@@ -1,0 +1,95 @@
+"""Matrix products whose epilogue squares, or multiplies with the square's derivative, before anything is stored."""
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
+
+
+class Tiling(NamedTuple):
+    """How a product is cut up."""
+
+    rows: int = 128
+    columns: int = 256
+    depth: int = 64
+    warps: int = 8
+    stages: int = 3
+    persistent: bool = True
+
+
+@triton.jit
+def square_with_sign(h, slope):
+    """bf16 of (h or slope·h)², its lowest bit telling whether h was negative."""
+    negative = h < 0
+    leaky = tl.where(negative, slope * h, h)
+    bits = (leaky * leaky).to(tl.int32, bitcast=True)
+    sign = tl.where(negative, 1, 0)
+    # To the nearest of the bf16 numbers that end in `sign`.
+    kept = (((bits - sign * 65536 + 65536) >> 17) << 1) + sign
+    return kept.to(tl.int16).to(tl.bfloat16, bitcast=True)
+
+
+@triton.jit
+def square_derivative(a, slope):
+    """d(a)/d(h) from the bf16 of `square_with_sign`."""
+    root = tl.sqrt(a.to(tl.float32))
+    negative = (a.to(tl.int16, bitcast=True) & 1) == 1
+    return 2.0 * tl.where(negative, -slope * root, root)
+
+
+@triton.jit
+def squared_product(  # noqa: PLR0913
+    left, right, square, out, rows, columns, depth, slope,
+    BACKWARD: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr,
+):  # fmt: skip
+    """Forward: out = squared(left · rightᵀ). Backward: out = (left · right) · derivative(square)."""
+    down, across = tl.cdiv(rows, ROWS), tl.cdiv(columns, COLUMNS)
+    for tile in tl.range(tl.program_id(0), down * across, tl.num_programs(0), flatten=True):
+        # Tiles in bands of GROUP rows, so that neighbours share operands in the cache.
+        band = tile // (GROUP * across)
+        height = tl.minimum(down - band * GROUP, GROUP)
+        row = (band * GROUP + (tile % (GROUP * across)) % height) * ROWS
+        column = ((tile % (GROUP * across)) // height) * COLUMNS
+        total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
+        for step in range(tl.cdiv(depth, DEPTH)):
+            a = left.load([row, step * DEPTH])
+            if BACKWARD:
+                total = tl.dot(a, right.load([step * DEPTH, column]), total)
+            else:
+                total = tl.dot(a, right.load([column, step * DEPTH]).T, total)
+        # In two halves: less of the tile is in registers at once.
+        halves = tl.permute(tl.reshape(total, (ROWS, 2, COLUMNS // 2)), (0, 2, 1))
+        first, second = tl.split(halves)
+        if BACKWARD:
+            before = square.load([row, column])
+            out.store([row, column], (first * square_derivative(before, slope)).to(tl.bfloat16))
+            after = square.load([row, column + COLUMNS // 2])
+            out.store([row, column + COLUMNS // 2], (second * square_derivative(after, slope)).to(tl.bfloat16))
+        else:
+            out.store([row, column], square_with_sign(first, slope))
+            out.store([row, column + COLUMNS // 2], square_with_sign(second, slope))
+
+
+def run_squared_product(left: Tensor, right: Tensor, square: Tensor | None, slope: float, how: Tiling) -> Tensor:
+    """left (M, K) bf16; forward: right (N, K) -> (M, N); backward: right (K, N), square (M, N) -> (M, N)."""
+    rows, depth = left.shape
+    columns = right.shape[0] if square is None else right.shape[1]
+    out = left.new_empty(rows, columns)
+    of_right = [how.columns, how.depth] if square is None else [how.depth, how.columns]
+    half = [how.rows, how.columns // 2]
+    described = TensorDescriptor.from_tensor(out, half)
+    tiles = triton.cdiv(rows, how.rows) * triton.cdiv(columns, how.columns)
+    processors = torch.cuda.get_device_properties(left.device).multi_processor_count if how.persistent else tiles
+    squared_product[(min(tiles, processors),)](
+        TensorDescriptor.from_tensor(left, [how.rows, how.depth]),
+        TensorDescriptor.from_tensor(right, of_right),
+        described if square is None else TensorDescriptor.from_tensor(square, half),
+        described,
+        rows, columns, depth, slope,
+        BACKWARD=square is not None, ROWS=how.rows, COLUMNS=how.columns, DEPTH=how.depth, GROUP=8,
+        num_warps=how.warps, num_stages=how.stages,
+    )  # fmt: skip
+    return out

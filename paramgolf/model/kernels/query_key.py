@@ -1,0 +1,72 @@
+"""Queries, keys and values from the wide product: RMS norm, partial rotation and gain in one pass each way.
+
+    q = gain[h] · R(t) · q̂,   k = R(t) · k̂,   x̂ = x / sqrt(mean x² + ε)
+
+The backward pass writes the gradient of the wide product whole, so that nothing is concatenated. All in fp32, one
+rounding at the end. Plain twin: `qk_norm`, `rope` and `qk_gain` one after another.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@torch.library.custom_op("paramgolf::query_key", mutates_args=())
+def query_key(wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int) -> list[Tensor]:
+    """wide (N, (H + 2K)·E), cos and sin (positions, 1, R), gain (H) -> q (N, H, E), k and v (N, K, E)."""
+    from paramgolf.model.kernels.gpu.query_key_rows import run_query_key_forward
+
+    return run_query_key_forward(wide, cos, sin, gain, kv, length)
+
+
+@query_key.register_fake
+def query_key_shapes(wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int) -> list[Tensor]:
+    """Shapes of the forward pass."""
+    tokens, heads = len(wide), len(gain)
+    return [wide.new_empty(tokens, count, wide.shape[1] // (heads + 2 * kv)) for count in (heads, kv, kv)]
+
+
+@torch.library.custom_op("paramgolf::query_key_gradient", mutates_args=())
+def query_key_gradient(
+    wide: Tensor, gradients: list[Tensor], cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int
+) -> tuple[Tensor, Tensor]:
+    """Gradients of `wide` and `gain` from those of q, k and v."""
+    from paramgolf.model.kernels.gpu.query_key_rows import run_query_key_backward
+
+    return run_query_key_backward(wide, gradients, cos, sin, gain, kv, length)
+
+
+@query_key_gradient.register_fake
+def query_key_gradient_shapes(
+    wide: Tensor, gradients: list[Tensor], cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int
+) -> tuple[Tensor, Tensor]:
+    """Shapes of the backward pass."""
+    return torch.empty_like(wide), torch.empty_like(gain)
+
+
+class QueryKey(torch.autograd.Function):
+    """The two operators as one differentiable function."""
+
+    @staticmethod
+    def forward(ctx: Any, wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int) -> Any:
+        """Keeps what it was given."""
+        q, k, v = query_key(wide, cos, sin, gain, kv, length)
+        ctx.save_for_backward(wide, cos, sin, gain)
+        ctx.kv, ctx.length = kv, length
+        return q, k, v
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the wide product and the gain."""
+        wide, cos, sin, gain = ctx.saved_tensors
+        whole = [gradient.contiguous() for gradient in gradients]
+        dwide, dgain = query_key_gradient(wide, whole, cos, sin, gain, ctx.kv, ctx.length)
+        return dwide, None, None, dgain, None, None
+
+
+def queries_keys_values(wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int) -> tuple[Tensor, ...]:
+    """wide (B, T, (H + 2K)·E) bf16 on a GPU -> q (B, T, H, E), k and v (B, T, K, E)."""
+    rows, length, _ = wide.shape
+    found = QueryKey.apply(wide.flatten(0, 1), cos, sin, gain, kv, length)
+    return tuple(tensor.unflatten(0, (rows, length)) for tensor in found)

@@ -1,0 +1,69 @@
+"""Cross-entropy of tanh-softcapped logits that never holds them in fp32.
+
+    z = cap · tanh(l / cap);   cost = log Σ exp z − z[target];   ∂cost/∂l = (softmax z − 1[target]) (1 − (z/cap)²)
+
+The forward pass leaves that gradient, without the factor from above, where the logits were. A factor a row commutes
+with the two products of the backward pass: it multiplies rows of their narrow operands.
+One read and one write of the (N, V) matrix, where separate passes make two reads and a write, or three.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def softcapped_costs(logits: Tensor, targets: Tensor, cap: float) -> Tensor:
+    """The plain twin: (N, V), (N,) -> (N,) fp32 nats."""
+    return F.cross_entropy(cap * torch.tanh(logits.float() / cap), targets, reduction="none")
+
+
+def softcapped_gradient(logits: Tensor, targets: Tensor, cap: float) -> Tensor:
+    """The plain twin of what the kernel leaves in the logits: (N, V), (N,) -> (N, V) like logits."""
+    bound = torch.tanh(logits.float() / cap)
+    share = (cap * bound).softmax(-1) - F.one_hot(targets, logits.shape[-1])
+    return (share * (1 - bound.square())).to(logits.dtype)
+
+
+@torch.library.custom_op("paramgolf::head_costs", mutates_args=())
+def head_costs(x: Tensor, weight: Tensor, targets: Tensor, cap: float, keep: bool) -> tuple[Tensor, Tensor]:
+    """x (N, D), weight (V, D), targets (N,) -> nats (N,) fp32 and, if `keep`, the gradient (N, V), else nothing."""
+    from paramgolf.model.kernels.gpu.softcapped_rows import run_softcapped_rows
+
+    logits = x @ weight.T
+    nats = x.new_empty(len(x), dtype=torch.float32)
+    run_softcapped_rows(logits, targets, nats, cap, keep=keep)
+    return nats, logits if keep else x.new_empty(0)
+
+
+@head_costs.register_fake
+def head_costs_shapes(x: Tensor, weight: Tensor, targets: Tensor, cap: float, keep: bool) -> tuple[Tensor, Tensor]:
+    """Shapes of the forward pass."""
+    return x.new_empty(len(x), dtype=torch.float32), x.new_empty((len(x), len(weight)) if keep else (0,))
+
+
+class HeadCosts(torch.autograd.Function):
+    """The operator with its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, cap: float) -> Tensor:
+        """Keeps the gradient of the logits."""
+        nats, gradient = head_costs(x, weight, targets, cap, True)
+        ctx.save_for_backward(x, weight, gradient)
+        return nats
+
+    @staticmethod
+    def backward(ctx: Any, *factors: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of x and weight."""
+        x, weight, gradient = ctx.saved_tensors
+        factor = factors[0].unsqueeze(1)
+        of_x = ((gradient @ weight).float() * factor).to(x.dtype)
+        return of_x, gradient.T @ (x.float() * factor).to(x.dtype), None, None
+
+
+def head_nats(x: Tensor, weight: Tensor, targets: Tensor, cap: float) -> Tensor:
+    """x (N, D) and weight (V, D) in one dtype, targets (N,) -> (N,) fp32 nats; on a GPU."""
+    if torch.is_grad_enabled():
+        return HeadCosts.apply(x, weight, targets, cap)
+    return head_costs(x, weight, targets, cap, False)[0]

@@ -1,0 +1,81 @@
+"""Feed-forward with a squared (leaky) rectifier, the square taken while the first product is still in registers.
+
+    a = f(x W1ᵀ),  y = a W2ᵀ,  f(h) = h² for h > 0, else (s·h)²
+
+Only `a` is stored, in bf16 with its lowest bit telling the sign of h: f'(h) = ±2·√a (times s where h < 0), so that the
+backward pass needs no h. Against separate passes that saves, of (N, hidden) tensors a layer, a write and a read forward
+and a write and two reads backward. The price is one bit of the precision of `a`.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def packed_square(h: Tensor, slope: float) -> Tensor:
+    """The plain twin of the forward epilogue: fp32 -> bf16."""
+    bits = F.leaky_relu(h.float(), slope).square().view(torch.int32)
+    sign = (h < 0).int()
+    kept = (((bits - sign * 65536 + 65536) >> 17) << 1) + sign
+    return kept.to(torch.int16).view(torch.bfloat16)
+
+
+def packed_derivative(a: Tensor, slope: float) -> Tensor:
+    """The plain twin of the backward epilogue's factor: bf16 of `packed_square` -> fp32 f'(h)."""
+    root = a.float().sqrt()
+    return 2 * torch.where((a.view(torch.int16) & 1) == 1, -slope * root, root)
+
+
+@torch.library.custom_op("paramgolf::squared_up", mutates_args=())
+def squared_up(x: Tensor, weight: Tensor, slope: float) -> Tensor:
+    """x (N, D), weight (H, D) bf16 -> (N, H) `packed_square` of their product."""
+    from paramgolf.model.kernels.gpu.squared_products import Tiling, run_squared_product
+
+    return run_squared_product(x, weight, None, slope, Tiling())
+
+
+@squared_up.register_fake
+def squared_up_shape(x: Tensor, weight: Tensor, slope: float) -> Tensor:
+    """Shape of the forward pass."""
+    return x.new_empty(len(x), len(weight))
+
+
+@torch.library.custom_op("paramgolf::squared_up_gradient", mutates_args=())
+def squared_up_gradient(gradient: Tensor, weight: Tensor, a: Tensor, slope: float) -> Tensor:
+    """gradient (N, D) of y, weight (D, H) of the second projection, a (N, H) -> (N, H), the gradient of h."""
+    from paramgolf.model.kernels.gpu.squared_products import Tiling, run_squared_product
+
+    return run_squared_product(gradient, weight, a, slope, Tiling())
+
+
+@squared_up_gradient.register_fake
+def squared_up_gradient_shape(gradient: Tensor, weight: Tensor, a: Tensor, slope: float) -> Tensor:
+    """Shape of the backward pass."""
+    return torch.empty_like(a)
+
+
+class SquaredFeedForward(torch.autograd.Function):
+    """Both products with their gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, up: Tensor, down: Tensor, slope: float) -> Tensor:
+        """Keeps the inputs and the square."""
+        a = squared_up(x, up, slope)
+        ctx.save_for_backward(x, up, down, a)
+        ctx.slope = slope
+        return a @ down.T
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of x and both weights."""
+        x, up, down, a = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        of_h = squared_up_gradient(gradient, down, a, ctx.slope)
+        return of_h @ up, of_h.T @ x, gradient.T @ a, None
+
+
+def squared_feed_forward(x: Tensor, up: Tensor, down: Tensor, slope: float) -> Tensor:
+    """x (..., D), up (H, D), down (D, H), all bf16 on a GPU -> (..., D)."""
+    return SquaredFeedForward.apply(x.flatten(0, -2), up, down, slope).view(x.shape)

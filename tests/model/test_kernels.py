@@ -1,0 +1,132 @@
+"""Kernels of our own against their plain twins, and the twins against the definition."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from paramgolf.batch import Batch
+from paramgolf.model.gpt import GPT
+from paramgolf.model.kernels.softcapped_loss import head_nats, softcapped_costs, softcapped_gradient
+from paramgolf.model.kernels.squared_feed_forward import (
+    packed_derivative,
+    packed_square,
+    squared_feed_forward,
+    squared_up,
+    squared_up_gradient,
+)
+from paramgolf.model.slots import FUSED, OneLane, Straight
+from paramgolf.presets import preset
+
+
+def error(found: Tensor, wanted: Tensor) -> float:
+    """Relative to the size of what is wanted."""
+    found, wanted = found.detach().float(), wanted.detach().float()
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5, 0.75])
+def test_packed_square_rounds_without_bias_and_its_derivative_knows_the_sign(slope: float) -> None:
+    h = torch.randn(200_000, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    exact = F.leaky_relu(h, slope).square()
+    exact.sum().backward()
+    assert h.grad is not None
+    packed = packed_square(h.detach(), slope)
+    positive = exact > 1e-30
+    relative = ((packed.float() - exact)[positive] / exact[positive]).detach()
+    assert relative.abs().max() <= 2**-7
+    assert abs(relative.mean()) < 1e-4
+    assert error(packed_derivative(packed, slope), h.grad) < 3e-3
+    assert ((packed_derivative(packed, slope)[positive] > 0) == (h.detach()[positive] > 0)).all()
+
+
+def test_gradient_left_in_the_logits_is_the_derivative_of_the_costs() -> None:
+    generator = torch.Generator().manual_seed(2)
+    logits = (30 * torch.randn(7, 50, generator=generator)).requires_grad_()
+    targets = torch.randint(0, 50, (7,), generator=generator)
+    softcapped_costs(logits, targets, 30.0).sum().backward()
+    assert logits.grad is not None
+    assert torch.allclose(softcapped_gradient(logits.detach(), targets, 30.0), logits.grad, atol=1e-6)
+
+
+def on_gpu(*shape: int, scale: float = 1.0) -> Tensor:
+    """bf16 Gaussians of a fixed seed."""
+    generator = torch.Generator("cuda").manual_seed(sum(shape))
+    return (scale * torch.randn(*shape, device="cuda", generator=generator)).bfloat16()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("rows", "width", "hidden"), [(512, 512, 2048), (200, 64, 192), (1000, 512, 1536)])
+def test_squared_products_equal_their_twins(rows: int, width: int, hidden: int) -> None:
+    x, up, down = on_gpu(rows, width), on_gpu(hidden, width, scale=width**-0.5), on_gpu(width, hidden)
+    a = squared_up(x, up, 0.5)
+    assert error(a, packed_square(x.float() @ up.float().T, 0.5)) < 1e-3
+    gradient = on_gpu(rows, width)
+    wanted = (gradient.float() @ down.float()) * packed_derivative(a, 0.5)
+    assert error(squared_up_gradient(gradient, down, a, 0.5), wanted) < 4e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+def test_fused_feed_forward_has_the_value_and_gradients_of_the_plain_one(compiled: bool) -> None:
+    x, up, down = on_gpu(1, 768, 512), on_gpu(2048, 512, scale=0.04), on_gpu(512, 2048, scale=0.02)
+    inputs = [tensor.requires_grad_() for tensor in (x, up, down)]
+    fused = torch.compile(squared_feed_forward) if compiled else squared_feed_forward
+    y = fused(*inputs, 0.5)
+    wide = [tensor.detach().float().requires_grad_() for tensor in inputs]
+    wanted = F.leaky_relu(wide[0] @ wide[1].T, 0.5).square() @ wide[2].T
+    assert error(y, wanted) < 1e-2
+    for found, exact in zip(
+        torch.autograd.grad(y.float().square().sum(), inputs),
+        torch.autograd.grad(wanted.square().sum(), wide),
+        strict=True,
+    ):
+        assert error(found, exact) < 2e-2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("vocab", [1024, 8192, 1000])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_fused_loss_has_the_value_and_gradients_of_the_plain_one(vocab: int, compiled: bool) -> None:
+    x, weight = on_gpu(640, 512).requires_grad_(), on_gpu(vocab, 512, scale=0.2).requires_grad_()
+    targets = torch.randint(0, vocab, (640,), device="cuda", generator=torch.Generator("cuda").manual_seed(3))
+    factor = torch.rand(640, device="cuda")
+    nats = (torch.compile(head_nats) if compiled else head_nats)(x, weight, targets, 30.0)
+    wide = [tensor.detach().float().requires_grad_() for tensor in (x, weight)]
+    wanted = softcapped_costs((wide[0] @ wide[1].T), targets, 30.0)
+    assert error(nats, wanted) < 2e-3
+    for found, exact in zip(
+        torch.autograd.grad((nats * factor).sum(), (x, weight)),
+        torch.autograd.grad((wanted * factor).sum(), wide),
+        strict=True,
+    ):
+        assert error(found, exact) < 1e-2
+    with torch.no_grad():
+        assert torch.equal(head_nats(x, weight, targets, 30.0), head_nats(x, weight, targets, 30.0))
+        assert error(head_nats(x, weight, targets, 30.0), wanted) < 2e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_model_with_all_kernels_has_the_loss_and_gradients_of_one_without(compiled: bool) -> None:
+    """The shape of the last record, three layers deep; backends of attention are tested on their own."""
+    shape = replace(preset("pr1855").model, layers=3, order=Straight(), stream=OneLane(), context=512, backend="sdpa")
+    generator = torch.Generator("cuda").manual_seed(4)
+    ids = torch.randint(2, shape.vocab, (1, 512), device="cuda", generator=generator)
+    edges = torch.tensor([0, 100, 300, 512, 512], dtype=torch.int32, device="cuda")
+    batch, found = Batch(ids, ids.roll(-1), edges, 512), []
+    for fused in (FUSED, ()):
+        torch.manual_seed(5)
+        model = GPT(replace(shape, fused=fused))
+        model.reset()
+        with torch.no_grad():
+            for parameter in model.parameters():  # away from zeros, which hide gradients
+                parameter += 0.02 * torch.randn_like(parameter)
+        model.cuda().compute = torch.bfloat16
+        loss = (torch.compile(model.loss, fullgraph=True) if compiled else model.loss)(batch)
+        loss.backward()
+        found.append([loss, *(parameter.grad for parameter in model.parameters())])
+    for (name, _), mine, plain in zip([("loss", None), *model.named_parameters()], *found, strict=True):
+        assert error(mine, plain) < 5e-2, name
