@@ -12,10 +12,10 @@ from paramgolf.bundle.gather import Gathered
 from paramgolf.bundle.guards import errors_gone_on_from, unguarded, void_names, without_checks
 from paramgolf.bundle.known import Fact, Facts, config_parts
 from paramgolf.bundle.reach import Reach, Reached, Rewrite
-from paramgolf.bundle.slim import copied, slim
+from paramgolf.bundle.slim import Unregistered, copied, slim
 from paramgolf.bundle.stand_ins import stand_ins_of
 from paramgolf.bundle.tidy import simplified
-from paramgolf.bundle.units import Definition, Units, import_order, is_our_import, read_units, transplanted
+from paramgolf.bundle.units import Definition, Units, import_order, read_units, transplanted
 from paramgolf.config import source
 from paramgolf.run import Run
 
@@ -161,7 +161,7 @@ def script_of(whole: Reached, run: Run, units: Units) -> Script:
     readable, lean, sizes = [*always], [*always], dict[str, int]()
     guarded: tuple[list[str], list[str]] = ([], [])
     for item in sorted(whole.definitions, key=lambda item: (item.name == OPEN, order[item.module], item.line)):
-        node = WithoutOurImports().visit(filled(item, run))
+        node = Unregistered().visit(filled(item, run))
         texts = ast.unparse(node), ast.unparse(slim(copied(node)))
         sizes[item.module] = sizes.get(item.module, 0) + len(texts[1])
         needs = {line for lines in units[item.module].theirs.values() for line in lines} & {*perhaps}
@@ -171,9 +171,9 @@ def script_of(whole: Reached, run: Run, units: Units) -> Script:
         if block:
             tried = ast.parse("\n".join([*perhaps, *block])).body
             handler = ast.ExceptHandler(ast.Name("ImportError", ast.Load()), None, [ast.Pass()])
-            script.append(ast.unparse(ast.fix_missing_locations(ast.Try(tried, [handler], [], []))))
+            script.append(ast.unparse(ast.Try(tried, [handler], [], [])))
         script.append(f"if __name__ == '__main__':\n    {ENTRY}({source(run)})\n")
-    return Script("\n\n\n".join(readable), "\n".join(lean), sizes)
+    return Script("\n\n\n".join(["from __future__ import annotations", *readable]), "\n".join(lean), sizes)
 
 
 def parted_imports(lines: frozenset[str]) -> tuple[list[str], list[str]]:
@@ -188,10 +188,3 @@ def filled(item: Definition, run: Run) -> ast.stmt:
     if item.name == OPEN:
         return ast.parse(f"{OPEN} = {source(run.artifact.coder)}").body[0]
     return copied(item.node)
-
-
-class WithoutOurImports(ast.NodeTransformer):
-    """Drops imports of ours inside functions."""
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt | None:
-        return None if is_our_import(node) else node

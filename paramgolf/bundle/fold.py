@@ -332,4 +332,4 @@ def annotated_probe(text: str, space: dict[str, Any]) -> Any:
 def folded(node: ast.stmt, facts: Facts, units: Units, module: str, gathered: Gathered) -> ast.stmt:
     """A copy of a top-level definition of `module` without the branches that are never taken."""
     result = Fold(facts, units, module, gathered).visit(copied(node))
-    return cast(ast.stmt, ast.fix_missing_locations(result))
+    return cast(ast.stmt, result)

@@ -7,7 +7,8 @@ functions and methods that do nothing any more, and calls of these.
 import ast
 import builtins
 import copy
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from io import IOBase
 from pathlib import Path
 from typing import Any, cast
 
@@ -84,25 +85,9 @@ QUIET_CALLS = frozenset(
 """Functions and methods whose calls change nothing."""
 
 OTHERS: tuple[Any, ...] = (
-    *(
-        dict,
-        list,
-        set,
-        str,
-        bytes,
-        tuple,
-        int,
-        float,
-        bytearray,
-        memoryview,
-        type,
-        Path,
-        open,
-        type(iter(())),
-        Exception,
-    ),
-    *(torch.Tensor, torch.nn.Module, torch.nn.ModuleList, torch.nn.ModuleDict, torch.Generator, torch, np.ndarray, np),
-    *(torch.cuda, torch.nn, torch.nn.functional, torch.distributed, torch.nn.init, np.random.Generator),
+    *(dict, list, set, str, bytes, tuple, int, float, bytearray, memoryview, Path, Exception, IOBase, Generator),
+    *(torch, torch.cuda, torch.nn, torch.nn.functional, torch.nn.init, torch.distributed, np, np.ndarray),
+    *(torch.Tensor, torch.Generator, torch.nn.Module, torch.nn.ModuleList, torch.nn.ModuleDict, np.random.Generator),
 )
 """What methods are called on that are not ours."""
 
@@ -227,7 +212,7 @@ def unguarded(node: ast.stmt, module: str, caught: frozenset[type], void: frozen
         idle = Idle()
         node = cast(ast.stmt, idle.visit(node))
         if not idle.changed:
-            return ast.fix_missing_locations(node)
+            return node
 
 
 def errors_gone_on_from(nodes: Iterable[tuple[str, ast.stmt]]) -> frozenset[type]:

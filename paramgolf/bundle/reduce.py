@@ -43,7 +43,7 @@ def reduced_run(run: Run, steps: int = 4) -> Run:
         small,
         contest=Contest(name="proof", artifact_bytes=run.contest.artifact_bytes),
         data=replace(run.data, corpus="proof", variant="byte260"),
-        model=replace(run.model, vocab=BYTE_VOCAB, dim=64, heads=4, kv_heads=2, context=4 * ROW),
+        model=replace(run.model, vocab=BYTE_VOCAB, dim=64, heads=4, kv_heads=2, context=32 * ROW),
         optim=replace(run.optim, matrix=replace(run.optim.matrix, precision="float32")),
         train=replace(
             run.train,

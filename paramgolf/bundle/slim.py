@@ -12,8 +12,39 @@ KINDS = "kinds"
 Functions = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-class Slim(ast.NodeTransformer):
-    """Drops from a definition what is for people and type checkers."""
+class Unregistered(ast.NodeTransformer):
+    """Drops what means something in the package only: registration, our imports, assertions, casts."""
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
+        node.decorator_list = [decorator for decorator in node.decorator_list if not registers(decorator)]
+        self.generic_visit(node)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """A `cast` is its value; `zip` need not compare lengths that have been compared."""
+        self.generic_visit(node)
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name == "cast" and len(node.args) == 2:
+            return node.args[1]
+        if name == "zip":
+            node.keywords = [item for item in node.keywords if item.arg != "strict"]
+        return node
+
+    def visit_Assert(self, node: ast.Assert) -> None:
+        return None
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt | None:
+        return None if is_our_import(node) else node
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if getattr(node, "body", None) == []:
+            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+
+class Slim(Unregistered):
+    """Drops from a definition what is for people and type checkers, too."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
         return self.function(node)
@@ -46,46 +77,28 @@ class Slim(ast.NodeTransformer):
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt | None:
         return unannotated(node)
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        """A `cast` is its value; `zip` need not compare lengths that have been compared."""
-        self.generic_visit(node)
-        name = node.func.id if isinstance(node.func, ast.Name) else ""
-        if name == "cast" and len(node.args) == 2:
-            return node.args[1]
-        if name == "zip":
-            node.keywords = [item for item in node.keywords if item.arg != "strict"]
-        return node
-
-    def visit_Assert(self, node: ast.Assert) -> None:
-        return None
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt | None:
-        return None if is_our_import(node) else node
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        super().generic_visit(node)
-        if getattr(node, "body", None) == []:
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
-        return node
-
 
 def copied(node: Node) -> Node:
     """A copy of a piece of source, many times faster than `copy.deepcopy`."""
+    if isinstance(node, ast.expr_context):
+        return node
     new = type(node)()
-    for name in node._fields:
-        value = getattr(node, name, None)
+    held, known = new.__dict__, node.__dict__
+    for name in (*node._fields, "lineno", KINDS):  # other tools leave attributes of their own on nodes
+        value = known.get(name)
         if isinstance(value, list):
-            value = [copied(item) if isinstance(item, ast.AST) else item for item in value]
-        setattr(new, name, copied(value) if isinstance(value, ast.AST) else value)
-    if hasattr(node, KINDS):
-        setattr(new, KINDS, getattr(node, KINDS))
-    return ast.copy_location(new, node)
+            held[name] = [copied(item) if isinstance(item, ast.AST) else item for item in value]
+        elif isinstance(value, ast.AST):
+            held[name] = copied(value)
+        elif name in known:
+            held[name] = value
+    return new
 
 
 def slim(node: ast.stmt) -> ast.stmt:
     """`node`, changed in place."""
     result = Slim().visit(node)
-    return cast(ast.stmt, ast.fix_missing_locations(result if result is not None else ast.Pass()))
+    return cast(ast.stmt, result if result is not None else ast.Pass())
 
 
 def undocumented(body: list[ast.stmt]) -> list[ast.stmt]:

@@ -15,7 +15,7 @@ def simplified(node: ast.stmt) -> ast.stmt:
         tidy = Tidy()
         node = cast(ast.stmt, tidy.visit(node))
         if not tidy.changed:
-            return ast.fix_missing_locations(node)
+            return node
 
 
 class Terse(ast.NodeTransformer):

@@ -1,0 +1,105 @@
+"""Folding: what a fixed configuration decides is decided, and nothing else."""
+
+import ast
+import textwrap
+from dataclasses import replace
+
+import pytest
+
+from paramgolf.bundle.fold import folded
+from paramgolf.bundle.gather import Gathered
+from paramgolf.bundle.known import Facts, config_parts
+from paramgolf.bundle.units import read_unit
+from paramgolf.presets.baseline import baseline
+from paramgolf.run import Run
+
+MODULE = "paramgolf.stages"
+"""A module in whose name space the samples are read: `Run`, `Place` and `torch` are there."""
+
+
+def fold(source: str, run: Run | None = None, *, name: str = "sample", changed: frozenset[str] = frozenset()) -> str:
+    """`sample` of `source`, folded under `run`."""
+    run = run or baseline()
+    tree = ast.parse(textwrap.dedent(source))
+    units = {MODULE: read_unit(MODULE, tree)}
+    facts = Facts(run, closed=frozenset(type(part).__name__ for part in config_parts(run)), changed=changed)
+    return ast.unparse(folded(units[MODULE].definitions[name].node, facts, units, MODULE, Gathered()))
+
+
+def body(source: str, **more: object) -> str:
+    """The folded body of `def sample(run: Run, x: int)` with the lines `source`."""
+    text = "def sample(run: Run, x: int):\n" + textwrap.indent(textwrap.dedent(source), "    ")
+    return textwrap.dedent("\n".join(fold(text, **more).splitlines()[1:]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("if run.train.seq_growth:\n    return 1\nreturn 2", "return 2"),
+        ("if not run.train.seq_growth:\n    return 1\nreturn 2", "return 1"),
+        ("return 1 if run.optim.average is None else 2", "return 1"),
+        ("if run.train.by == 'clock' and x:\n    return 1\nreturn 2", "if x:\n    return 1\nreturn 2"),
+        ("if x and run.train.by == 'steps':\n    return 1\nreturn 2", "return 2"),
+        ("return run.optim.clip or x", "return x"),
+        ("for penalty in run.model.penalties:\n    x = penalty(x)\nreturn x", "return x"),
+        ("growth = run.train.seq_growth\nreturn 1 if growth else x", "growth = run.train.seq_growth\nreturn x"),
+        ("if 0 < run.train.val_every < x:\n    return 1\nreturn 2", "return 2"),
+        ("return type(run.artifact.coder).__name__", "return 'ZlibCoder'"),
+        ("return run.data.loader.packed", "return run.data.loader.packed"),
+        ("if run.data.loader.packed:\n    return 1\nreturn 2", "return 2"),
+        ("return x + run.train.steps", "return x + run.train.steps"),
+    ],
+)
+def test_what_the_configuration_decides_is_decided(before: str, after: str):
+    assert body(before) == after
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "if x:\n    return 1\nreturn 2",
+        "growth = run.train.seq_growth\nif x:\n    growth = x\nreturn 1 if growth else 2",
+        "run = other(run)\nreturn 1 if run.train.seq_growth else 2",
+        "return [run for run in x if run.train.seq_growth]",
+        "return lambda run: 1 if run.train.seq_growth else 2",
+        "if x() and run.train.by == 'steps':\n    return 1\nreturn 2",
+        "if run.seed:\n    return 1\nreturn 2",
+        "for run in x:\n    if run.train.seq_growth:\n        return 1\nreturn 2",
+    ],
+)
+def test_what_is_not_known_or_would_be_skipped_stays(kept: str):
+    assert body(kept, changed=frozenset({"seed"})) == kept
+
+
+def test_an_argument_without_a_type_is_not_known():
+    text = "def sample(run, x):\n    if run.train.seq_growth:\n        return 1\n    return 2"
+    assert fold(text) == text
+
+
+def test_a_property_is_worked_out():
+    assert body("return run.longest_row") == f"return {baseline().longest_row}"
+
+
+def test_another_configuration_decides_otherwise():
+    run = replace(baseline(), train=replace(baseline().train, by="steps"))
+    assert body("return 1 if run.train.by == 'steps' else 2", run=run) == "return 1"
+    assert body("return 1 if run.train.by == 'steps' else 2") == "return 2"
+
+
+def test_values_that_differ_between_instances_decide_nothing():
+    """Three Adam groups: what one of them has, another may not."""
+    text = "def sample(config: AdamConfig):\n    return 1 if config.lr == 0.05 else 2"
+    units = {"paramgolf.optim.adam": read_unit("paramgolf.optim.adam", ast.parse(text))}
+    run = baseline()
+    facts = Facts(run, closed=frozenset({"AdamConfig"}), changed=frozenset())
+    node = units["paramgolf.optim.adam"].definitions["sample"].node
+    assert ast.unparse(folded(node, facts, units, "paramgolf.optim.adam", Gathered())) == text
+
+
+def test_a_class_that_the_program_makes_more_of_is_not_known():
+    text = "def sample(config: TrainConfig):\n    return 1 if config.seq_growth else 2"
+    units = {"paramgolf.train.clock": read_unit("paramgolf.train.clock", ast.parse(text))}
+    node = units["paramgolf.train.clock"].definitions["sample"].node
+    for closed, expected in ((frozenset({"TrainConfig"}), "return 2"), (frozenset[str](), text.split("    ")[1])):
+        facts = Facts(baseline(), closed=closed, changed=frozenset())
+        assert expected in ast.unparse(folded(node, facts, units, "paramgolf.train.clock", Gathered()))
