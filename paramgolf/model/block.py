@@ -1,6 +1,7 @@
 """One layer: attention and feed-forward, each with its norm, as the stream wants them."""
 
 from functools import partial
+from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ class Attention(Part):
             "queries_keys" in config.fused
             and kinds(self.on_qk) == ONE_PASS_QK
             and power_of_two(dims.head_dim)
-            and power_of_two(self.on_qk[1].channels)
+            and power_of_two(cast(Any, self.on_qk[1]).channels)
         )
         self.one_pass_heads = (
             "heads" in config.fused and kinds(self.on_heads) == ONE_PASS_HEADS and power_of_two(dims.head_dim)
@@ -77,7 +78,8 @@ class Attention(Part):
         projections = (self.q, self.k, self.v)
         one_pass = self.one_pass_qk and kernel_takes(x) and all(linear.bare for linear in projections)
         if one_pass:
-            _, rotation, query = self.on_qk
+            rotation: Any = self.on_qk[1]
+            query: Any = self.on_qk[2]
             wide = wide_product(x, projections)
             q, k, v = queries_keys_values(wide, rotation.cos, rotation.sin, query.gain, self.k.heads)
         else:
@@ -91,7 +93,7 @@ class Attention(Part):
     def rework(self, y: Tensor, tap: Tap) -> Tensor:
         """(B, T, H, E) -> the same: what the parts on attention's output make of it."""
         if self.one_pass_heads and kernel_takes(y):
-            gate = self.on_heads[1]
+            gate: Any = self.on_heads[1]
             return without_own_value(y, tap.v_BTKE, gate.logits(tap), gate.sharpness, gate.height)
         for part in self.on_heads:
             y = part(y, tap)
