@@ -11,7 +11,7 @@ from tiny import tiny_run, tiny_session
 from paramgolf.config import to_toml
 from paramgolf.data.dataset import Dataset
 from paramgolf.folder import RunFolder
-from paramgolf.lab.artifact_estimate import alike, draw, guess_artifact, whole_sizes
+from paramgolf.lab.artifact_estimate import alike, draw, guess_artifact, trained_rms, whole_sizes
 from paramgolf.lab.estimate import (
     contest_pace,
     estimate,
@@ -72,6 +72,28 @@ def test_the_artifact_of_a_record_is_what_was_published() -> None:
     guess = guess_artifact(run, steps=4_931, runs=NO_RUNS, code=0)
     # What #1855 had with brotli before its coder of groups (compression catalogue C1), less its code.
     assert guess.bytes == pytest.approx(16_140_607 - 31_999, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "measured"),
+    [
+        (
+            "demo",
+            1_000,
+            {(128, 128): 0.359, (64, 128): 0.403, (256, 128): 0.378, (128, 256): 0.259, (1024, 128): 0.876},
+        ),
+        (
+            "pr1855@h100",
+            1_148,
+            {(512, 512): 0.073, (256, 512): 0.081, (2048, 512): 0.085, (512, 2048): 0.042, (8192, 512): 0.264},
+        ),
+    ],
+)
+def test_the_size_of_trained_weights(name: str, steps: int, measured: dict[tuple[int, ...], float]) -> None:
+    """Root mean squares of weights that were trained, by shape."""
+    run = preset(name)
+    expected = {item.shape: trained_rms(run, item, steps) for item in alike(run) if item.shape in measured}
+    assert expected == pytest.approx(measured, rel=0.2)
 
 
 def test_a_run_alike_tells_its_bits(tiny_data: Dataset, tmp_path: Path) -> None:
