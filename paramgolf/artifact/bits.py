@@ -69,6 +69,8 @@ class BitModel(NamedTuple):
     """(inputs,) where in `chances` the context of each input begins; set by the caller."""
     eagerness: int
     """See `ModelSize`."""
+    mirrored: Integers
+    """(inputs,) where the context of each input begins once a code is known to be negative; set by the caller."""
     patience: Integers
     """(inputs,) bits seen in a context, below 4096, after which its chance adapts no slower."""
     inputs: Integers
@@ -113,6 +115,7 @@ def fresh_model(size: ModelSize) -> BitModel:
         refined=np.tile(squash[32::64] << 32 | REFINED_PRIOR, size.nodes),
         learned=np.zeros(size.nodes, np.int64),
         contexts=np.zeros(inputs, np.int64),
+        mirrored=np.zeros(inputs, np.int64),
         eagerness=size.eagerness,
         patience=np.array(size.patience),
         inputs=np.zeros(inputs, np.int64),
@@ -136,7 +139,7 @@ def started(learned: BitModel, data: npt.NDArray[np.uint8], *, reading: bool) ->
     """A copy of `learned` at the beginning of `data`."""
     copies = {
         name: getattr(learned, name).copy()
-        for name in ("chances", "weights", "refined", "learned", "contexts", "inputs")
+        for name in ("chances", "weights", "refined", "learned", "contexts", "mirrored", "inputs")
     }
     return learned._replace(data=data, registers=np.array([0, (1 << 56) - 1, 0, 0, reading], np.int64), **copies)
 

@@ -7,8 +7,9 @@ chances of their own. What predicts them is the magnitude that the row and the c
 
 where each average is of the magnitudes so far, every one divided by what the other direction expects, and starts from
 the level as if some codes had been seen; how many, the writer says, who knows how much rows and columns differ. Beside
-it: both averages apart, a column average that forgets, the codes above, signs nearby and the averages of signs, and of
-trellis codes the grid that the next code is of (catalogue C10, H22, H23).
+it: both averages apart, a column average that forgets, the codes above, signs nearby, the averages of signs, what the
+codes before it in the row forecast (`forecast.py`), and of trellis codes the grid that the next code is of (catalogue
+C10, H22, H23). Once a code is known to be negative, what leans to one side is looked at from the other.
 """
 
 import math
@@ -18,6 +19,7 @@ import numpy as np
 from numba import njit
 
 from paramgolf.artifact.bits import Integers, ModelSize, code_node, code_plainly
+from paramgolf.artifact.forecast import FIRST_FIT, Forecast, expected_code, hangs_together, keep_fitted
 
 CODE_NODES = 96
 """Decisions about one code."""
@@ -43,7 +45,7 @@ CODE_MODEL = ModelSize(
 """The inputs of `code_plane`."""
 PRIOR_LIMIT = 30
 """Twice the binary logarithm of how many codes an average may start with."""
-LEVEL, ROW_PRIOR, COLUMN_PRIOR, ROW_SLOPE, COLUMN_SLOPE = range(5)
+LEVEL, ROW_PRIOR, COLUMN_PRIOR, ROW_SLOPE, COLUMN_SLOPE, FORECAST = range(6)
 """Places in what a writer says of a plane before its codes, a byte each."""
 SLOPE_PARTS = 8
 """Of a slope of 1: by how much expected magnitudes follow the steps of the codes."""
@@ -71,6 +73,8 @@ class Plane(NamedTuple):
     """(columns,) likewise."""
     after: Integers
     """(states, 2) of a trellis, see `next_states`; of no states where there is none."""
+    forecast: Forecast
+    """Of no columns where none is made."""
     states: Integers
     """(columns,) the state of every column before the first row: read by a writer, filled by a reader."""
 
@@ -82,9 +86,9 @@ def plane_tables() -> PlaneTables:
 
 
 def said_of(plane: Plane) -> Integers:
-    """(5,) what a writer says of a plane before its codes: level, priors, slopes."""
+    """(6,) what a writer says of a plane before its codes: level, priors, slopes, whether a forecast is worth it."""
     magnitudes = np.abs(plane.codes).astype(np.float64)
-    said = np.array([0, PRIOR_LIMIT, PRIOR_LIMIT, SLOPE_OFFSET, SLOPE_OFFSET])
+    said = np.array([0, PRIOR_LIMIT, PRIOR_LIMIT, SLOPE_OFFSET, SLOPE_OFFSET, 0])
     if not magnitudes.any():
         return said
     said[LEVEL] = min(max(round(LOG_PARTS * math.log2(magnitudes.mean() * 65536)) - LEAST_LOG, 0), 255)
@@ -98,6 +102,7 @@ def said_of(plane: Plane) -> Integers:
         variance = max(float((logs - centred * slope / SLOPE_PARTS).var()) - 0.57 / seen, 1e-9)
         said[ROW_PRIOR + axis] = min(max(round(2 * math.log2(0.57 / variance)), 0), PRIOR_LIMIT)
         said[ROW_SLOPE + axis] = slope + SLOPE_OFFSET
+    said[FORECAST] = int(len(plane.forecast.sums) > 0 and hangs_together(plane.codes))
     return said
 
 
@@ -124,6 +129,12 @@ def bounded(number, most):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, error_model="numpy")
+def side_of(mean, magnitude):  # type: ignore[no-untyped-def]
+    """One of SIGN_PARTS: how far a mean lies to one side, for the magnitude expected."""
+    return bounded((8 * mean + magnitude // 2) // (magnitude + 1) + SIGN_PARTS // 2, SIGN_PARTS - 1)
+
+
+@njit(nogil=True, error_model="numpy")
 def signs_of(left, above, corner):  # type: ignore[no-untyped-def]
     """One of 27: the signs of three codes."""
     return (np.sign(left) * 3 + np.sign(above)) * 3 + np.sign(corner) + 13
@@ -136,6 +147,8 @@ def code_code(model, code, grid):  # type: ignore[no-untyped-def]
     if not code_node(model, int(size > 0), grid):
         return 0
     negative = code_node(model, int(code < 0), grid + 1)
+    if negative:
+        model.contexts[:] = model.mirrored
     bits = 1
     while bits < 16 and code_node(model, int(size >> bits > 0), grid + 1 + bits):
         bits += 1
@@ -153,61 +166,75 @@ def code_code(model, code, grid):  # type: ignore[no-untyped-def]
 @njit(nogil=True, error_model="numpy")
 def code_plane(model, starts, tables, plane, said):  # type: ignore[no-untyped-def]
     """All codes of `plane`, row by row; a reader fills it and `said`. `starts` are those of the contexts."""
-    codes, after, contexts = plane.codes, plane.after, model.contexts
-    for place in range(5):
+    codes, after, states, contexts, mirrored = plane.codes, plane.after, plane.states, model.contexts, model.mirrored
+    for place in range(len(said)):
         said[place] = code_plainly(model, said[place], 8)
+    for place in (ROW_PRIOR, COLUMN_PRIOR):
+        said[place] = min(said[place], PRIOR_LIMIT)
     level = said[LEVEL] + LEAST_LOG
-    start = scaled(tables, 1, level) if level < 256 else scaled(tables, 65536, level - 256)
     rows, columns = codes.shape
-    row_mean, column_mean = log_mean(plane.row_logs), log_mean(plane.column_logs)
+    row_start = first_averages(tables, level, plane.row_logs, said[ROW_SLOPE])
+    average = first_averages(tables, level, plane.column_logs, said[COLUMN_SLOPE])
     row_prior, column_prior = 1 << (said[ROW_PRIOR] // 2), 1 << (said[COLUMN_PRIOR] // 2)
-    average, forgetful = np.zeros(columns, np.int64), np.zeros(columns, np.int64)
-    column_sign = np.zeros(columns, np.int64)
-    state_bits = 0
-    while 1 << state_bits < len(after):
-        state_bits += 1
-    for column in range(columns):
-        slope = (plane.column_logs[column] - column_mean) * (said[COLUMN_SLOPE] - SLOPE_OFFSET) // SLOPE_PARTS
-        average[column] = scaled(tables, start, slope)
-        forgetful[column] = average[column]
-        plane.states[column] = code_plainly(model, plane.states[column], state_bits)
+    forgetful, column_sign = average.copy(), np.zeros(columns, np.int64)
+    code_states(model, states, len(after))
+    forecasting = said[FORECAST] > 0 and len(plane.forecast.sums) == columns
     for row in range(rows):
-        slope = (plane.row_logs[row] - row_mean) * (said[ROW_SLOPE] - SLOPE_OFFSET) // SLOPE_PARTS
-        row_average = scaled(tables, start, slope)
-        row_sign, left, corner = 0, 0, 0
+        row_average, row_sign, left, corner = row_start[row], 0, 0, 0
+        if forecasting:
+            keep_fitted(plane.forecast, codes, row)
         for column in range(columns):
             above = codes[row - 1, column] if row else 0
             before = codes[row - 2, column] if row > 1 else 0
             row_log = logarithm(tables.logarithms, row_average)
             column_log = logarithm(tables.logarithms, average[column])
-            expected = bounded(row_log + column_log - level - LEAST_LOG, EXPECTATIONS - 1)
             lately = logarithm(tables.logarithms, forgetful[column])
-            row_bias = bounded(8 * row_sign // (row_average + 1) + 8, SIGN_PARTS - 1)
-            bias = bounded(8 * column_sign[column] // (average[column] + 1) + 8, SIGN_PARTS - 1)
+            expected = bounded(row_log + column_log - level - LEAST_LOG, EXPECTATIONS - 1)
+            row_side, side = side_of(row_sign, row_average), side_of(column_sign[column], average[column])
+            likely, nearby = side, signs_of(left, above, corner)
+            if forecasting and row >= FIRST_FIT:
+                likely = side_of(expected_code(plane.forecast, codes[row], column) << 4, average[column])
             contexts[0] = expected
             contexts[1] = bounded((column_log - level + 32) >> 1, 31) * 32 + bounded((row_log - level + 32) >> 1, 31)
             contexts[2] = bounded(row_log + lately - level - LEAST_LOG, EXPECTATIONS - 1)
             contexts[3] = min(abs(above), 15) * 16 + min(abs(before), 15)
-            contexts[4] = bias * SIGN_PARTS + row_bias
-            contexts[5] = signs_of(left, above, corner)
-            contexts[6] = expected * SIGN_PARTS + bias
+            mirrored[:] = contexts
+            contexts[4], mirrored[4] = side * SIGN_PARTS + row_side, SIGN_PARTS**2 - 1 - side * SIGN_PARTS - row_side
+            contexts[5], mirrored[5] = nearby, 26 - nearby
+            contexts[6] = expected * SIGN_PARTS + likely
+            mirrored[6] = expected * SIGN_PARTS + SIGN_PARTS - 1 - likely
             for place in range(len(contexts)):
                 contexts[place] = contexts[place] * 2 * CODE_NODES + starts[place]
-            grid = OTHER_GRID * (plane.states[column] & 1)
-            left = code_code(model, codes[row, column], grid)
+                mirrored[place] = mirrored[place] * 2 * CODE_NODES + starts[place]
+            left = code_code(model, codes[row, column], OTHER_GRID * (states[column] & 1))
             codes[row, column], corner = left, above
             if len(after):
-                plane.states[column] = after[plane.states[column], left & 1]
-            size = abs(left) << 16
-            row_average += (scaled(tables, size, level - column_log) - row_average) // (column + row_prior + 1)
-            plain = scaled(tables, size, level - row_log)
-            average[column] += (plain - average[column]) // (row + column_prior + 1)
-            forgetful[column] += (plain - forgetful[column]) // min(row + 4, FORGETTING)
-            row_sign += ((left << 16) - row_sign) // (column + SIGN_PRIOR)
-            column_sign[column] += ((left << 16) - column_sign[column]) // (row + SIGN_PRIOR)
+                states[column] = after[states[column], left & 1]
+            size, signed = abs(left) << 16, left << 16
+            across, along = scaled(tables, size, level - column_log), scaled(tables, size, level - row_log)
+            row_average += (across - row_average) // (column + row_prior + 1)
+            average[column] += (along - average[column]) // (row + column_prior + 1)
+            forgetful[column] += (along - forgetful[column]) // min(row + 4, FORGETTING)
+            row_sign += (signed - row_sign) // (column + SIGN_PRIOR)
+            column_sign[column] += (signed - column_sign[column]) // (row + SIGN_PRIOR)
 
 
 @njit(nogil=True, error_model="numpy")
-def log_mean(logs):  # type: ignore[no-untyped-def]
-    """The mean of logarithms, rounded down."""
-    return logs.sum() // max(len(logs), 1)
+def first_averages(tables, level, logs, slope):  # type: ignore[no-untyped-def]
+    """Expected magnitudes, of 1/65536, of rows or columns of which only the logarithms of the steps are known."""
+    mean = logs.sum() // max(len(logs), 1)
+    averages = np.zeros(len(logs), np.int64)
+    for place in range(len(logs)):
+        turn = (logs[place] - mean) * (slope - SLOPE_OFFSET) // SLOPE_PARTS
+        averages[place] = scaled(tables, scaled(tables, 65536, level - 256), turn)
+    return averages
+
+
+@njit(nogil=True, error_model="numpy")
+def code_states(model, states, count):  # type: ignore[no-untyped-def]
+    """The state of every column before the first row, of a trellis of `count` states."""
+    bits = 0
+    while 1 << bits < count:
+        bits += 1
+    for column in range(len(states)):
+        states[column] = code_plainly(model, states[column], bits)

@@ -10,6 +10,7 @@ import torch
 
 from paramgolf.artifact.bits import BitModel, Integers, code_plainly, ended, fresh_model, reader, writer, written
 from paramgolf.artifact.code_model import CODE_MODEL, Plane, code_plane, plane_tables, said_of
+from paramgolf.artifact.forecast import forecast_for
 from paramgolf.artifact.number_model import NUMBER_MODEL, code_numbers
 from paramgolf.artifact.slots import StreamPart
 from paramgolf.errors import ArtifactError
@@ -21,7 +22,7 @@ LEAD_CODES = 1 << 17
 """The first segment, from which all others start, has about so many."""
 SEGMENT_CODES = 1 << 19
 """Another segment has at least so many codes, if there are."""
-BLOCK_CODES = 1 << 20
+BLOCK_CODES = 1 << 23
 """A matrix of more codes is cut into blocks of rows."""
 ROOM = 64
 """Bytes that a symbol takes at the very most, and that a block takes beside its codes for a column."""
@@ -92,7 +93,8 @@ class CodeSymbols:
         rows, columns = step_logs(part, matrix.shape)
         after = trellis_of(part)
         states = states_before(matrix[: block.first], after)
-        return Plane(matrix[block.first : block.last], rows[block.first : block.last], columns, after, states)
+        codes = matrix[block.first : block.last]
+        return Plane(codes, rows[block.first : block.last], columns, after, forecast_for(*codes.shape), states)
 
     def room(self, segment: int) -> int:
         """Bytes that a segment takes at the very most."""
