@@ -2,8 +2,8 @@
 
     python benchmarks/step_time.py baseline --data data/corpus_sp1024 --variant "" --variant model.backend=flash
 
-Each `--variant` is a space-separated list of overrides. `--profile FILE` writes where the device's time goes
-in the first variant.
+Each `--variant` is a space-separated list of overrides, after those of `--common`; `--gains` measures what each
+optimization adds to those before it. `--profile FILE` writes where the device's time goes in the last variant.
 """
 
 import argparse
@@ -25,6 +25,17 @@ from paramgolf.stages import attention_backend, fresh_model
 from paramgolf.train.clock import Clock
 from paramgolf.train.distributed import Place, placed
 from paramgolf.train.loop import Trainer
+
+GAINS = (
+    "model.backend=flex model.fused=none",
+    "model.fused=none",
+    "model.fused=loss",
+    "model.fused=loss,feed_forward",
+    "model.fused=loss,feed_forward,queries_keys",
+    "",
+    "train.record=true",
+)
+"""From FlexAttention and the compiler's kernels to everything, one optimization more in each."""
 
 
 def trainer_of(run: Run, folder: Path, place: Place) -> Trainer:
@@ -68,13 +79,16 @@ def main() -> None:
     parser.add_argument("preset")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--variant", action="append", default=[])
+    parser.add_argument("--common", default="")
+    parser.add_argument("--gains", action="store_true")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--profile", type=Path)
     options = parser.parse_args()
     print(f"{'variant':48} {'backend':>8} {'ms/step':>9} {'/65,536':>8} {'spread':>7} {'MiB':>7} {'compile s':>9}")
     with placed() as place:
-        for number, variant in enumerate(options.variant or [""]):
-            run = overridden(preset(options.preset), variant.split())
+        variants = (*(GAINS if options.gains else ()), *options.variant) or ("",)
+        for number, variant in enumerate(variants, 1):
+            run = overridden(preset(options.preset), f"{options.common} {variant}".split())
             torch._dynamo.reset()
             if place.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
@@ -92,7 +106,7 @@ def main() -> None:
             backend = attention_backend(run, place)
             row = f"{variant or '(preset)':48} {backend:>8} {median:9.2f} {per:8.2f} {spread:7.1%}"
             print(f"{row} {memory:7d} {compiled:9.1f}", flush=True)
-            if options.profile and number == 0:
+            if options.profile and number == len(variants):
                 options.profile.write_text(profiled(trainer))
 
 
