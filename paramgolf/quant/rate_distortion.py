@@ -22,6 +22,8 @@ from paramgolf.trellis import Trellis, state_entries
 PLAIN_WORTH, TRELLIS_WORTH = 0.1155, 0.32
 """Squared steps that a bit is worth: 2 ln 2 / 12 by high-rate theory, and what loses least on Gaussian weights."""
 
+COARSEST = 4.0
+"""Deviations of a weight that its step is at most, about."""
 MOST_OCTAVES = 15
 """That a row's step may lie above the base; a byte holds almost 16."""
 BITS_IGNORED = 2.0**16
@@ -126,6 +128,7 @@ def usable(curvature: Tensor) -> Tensor:
 
 def planned_steps(weight: Tensor, shape: StepShape, slope: float, choices: Choices) -> StepPlan:
     """The steps at `slope`, no row needing a code that a byte does not hold: its steps are then wider."""
+    shape = bounded_shape(weight, shape, shape.base * slope**0.5)
     column_steps = nearest_steps(shape.columns) if choices.columns else None
     units = weight if column_steps is None else weight / step_values(column_steps)
     # Twice what there is, as errors are fed into it; a code of a trellis spans two steps.
@@ -135,6 +138,19 @@ def planned_steps(weight: Tensor, shape: StepShape, slope: float, choices: Choic
         return StepPlan(fitting_base(max(base, float(needed.max()))), None, column_steps)
     base = fitting_base(max(base, float(needed.max()) * 2.0**-MOST_OCTAVES))
     return StepPlan(base, nearest_steps(shape.rows.maximum(needed / base)), column_steps)
+
+
+def bounded_shape(weight: Tensor, shape: StepShape, base: float) -> StepShape:
+    """`shape` without steps far beyond the weights they are of, at `base`.
+
+    Where calibration saw next to nothing of an input, or of an output's worth, the Hessian forgives any error; other
+    text does not. Weights that are not worth a bit are zero with a step of some deviations as with a larger one.
+    """
+    by_row, by_column = (scale.double().clamp_min(1e-30) for scale in deviations(weight))
+    row_share, column_share = shape.rows / by_row, shape.columns / by_column
+    columns = shape.columns.minimum(COARSEST * by_column / (base * row_share.median()))
+    rows = shape.rows.minimum(COARSEST * by_row / (base * column_share.median()))
+    return shape._replace(rows=rows, columns=columns)
 
 
 def fitting_base(base: float) -> float:
