@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from tiny import tiny_dataset, tiny_run, tiny_session
 
+from paramgolf.data.dataset import Dataset
 from paramgolf.quant.plan import QuantConfig
 from paramgolf.quant.training_batches import TrainingBatches
 from paramgolf.stages import calibrate, execute, fresh_model
@@ -24,9 +25,9 @@ FEEDBACK = GPTQ(bits=4, clip=SDClip(sigmas=5.0))
 QUANT = QuantConfig(attention=FEEDBACK, mlp=FEEDBACK, embed=FEEDBACK, calibration=TrainingBatches(batches_read=3))
 
 
-def work(place: Place, data: Path, path: Path) -> dict[str, Any]:
+def work(place: Place, data: Dataset, path: Path) -> dict[str, Any]:
     """Some numbers of the Hessians of an untrained model, and what export leaves."""
-    session = tiny_session(replace(tiny_run(steps=4), quant=QUANT), tiny_dataset(data), path, place)
+    session = tiny_session(replace(tiny_run(steps=4), quant=QUANT), data, path, place)
     hessians = calibrate(session, fresh_model(session.run, place)).hessians
     result = execute(session)
     told = {name: [float(h.trace()), float(h.sum()), float(h[0, -1])] for name, h in sorted(hessians.items())}
@@ -38,7 +39,7 @@ def work(place: Place, data: Path, path: Path) -> dict[str, Any]:
     }
 
 
-def one_rank(rank: int, port: int, data: Path, folder: Path) -> None:
+def one_rank(rank: int, port: int, data: Dataset, folder: Path) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     with placed("cpu") as place:
@@ -47,8 +48,7 @@ def one_rank(rank: int, port: int, data: Path, folder: Path) -> None:
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    data = folder / "data"
-    tiny_dataset(data)
+    data = tiny_dataset(folder / "data")  # once, before the ranks: both would write the same files
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
