@@ -79,7 +79,7 @@ def load_model(folder: Path, run: Run, place: Place) -> GPT:
     model = fresh_model(run, place)
     weights = sorted(folder.glob("*.safetensors"))
     if weights:
-        model.load_state_dict(load_file(weights[0]), strict=False)
+        model.load_state_dict(load_file(weights[0]))
     else:
         restore(model, unpack((folder / "artifact.pgolf").read_bytes(), expected_of(model)))
     model.at(1.0)
