@@ -30,11 +30,20 @@ from paramgolf.lab.analysis.permute import (
 from paramgolf.lab.analysis.points import Point, PointBook, point_key
 from paramgolf.lab.analysis.residuals import affordable, candidate, residual_allocation, with_residual
 from paramgolf.lab.analysis.sensitivity import sensitivity
-from paramgolf.lab.analysis.subject import Source, Subject, export_settings, first_targets, load_weights, open_subject
+from paramgolf.lab.analysis.subject import (
+    Source,
+    Subject,
+    export_settings,
+    first_targets,
+    load_weights,
+    open_subject,
+    smaller_passes,
+)
 from paramgolf.lab.analysis.sweep import pareto_front, sweep_runs, varied_runs, with_coders
 from paramgolf.lab.analysis.tensor_bytes import artifact_bytes_of, entropy_bytes, grouped_bytes
 from paramgolf.lab.analysis.workbench import Step, Trial, Workbench, exported
 from paramgolf.lab.launch import data_record, load_techniques
+from paramgolf.presets import preset
 from paramgolf.quant.curvature import rows_key
 from paramgolf.quant.plan import QuantConfig, quantize
 from paramgolf.quant.training_batches import TrainingBatches
@@ -383,3 +392,11 @@ def test_hessians_follow_the_units() -> None:
     again = inputs[:, order]
     torch.testing.assert_close(changed["down"], again.T @ again)
     assert changed[rows_key("up")].tolist() == [3, 1, 4, 0, 2]
+
+
+def test_a_processor_scores_packed_rows_in_small_passes(subject: Subject) -> None:
+    packed = preset("pr1855")
+    passes = smaller_passes(packed, CPU)
+    assert passes.evaluate.batch_tokens == 2 * packed.train.seq_len < packed.evaluate.batch_tokens
+    assert replace(passes, evaluate=packed.evaluate) == packed
+    assert smaller_passes(subject.run, CPU) is subject.run
