@@ -6,11 +6,11 @@ A calibration with a backward pass measures what an error in each row of each ma
 quantizer `rate_distortion` is then run at the same slope, and the slope is searched until the bytes of the written
 artifact lie in the budget by at most `within`. Other quantizers keep what they keep.
 Source: quantization catalogue Q16, H18, H19; Shoham and Gersho 1988.
-Measured: see docs/EXPORT.md.
+Measured: docs/rate_distortion.md.
 Cost: forward and backward pass of the calibration text; three to six codings of the whole model, 16 matrices at once.
-Pitfalls: the Fisher information of a text is that of its model: calibrate on the weights that are exported. Where
-matrices were not reached by a token, their quantizer's own `bits` hold. An artifact that cannot fill the budget with
-codes of a byte stays below it.
+Pitfalls: calibrate on the weights that are exported, with many more tokens than the vocabulary has. Where matrices were
+not reached by a token, their quantizer's own `bits` hold. An artifact that cannot fill the budget with codes of a byte
+stays below it.
 """
 
 import math
