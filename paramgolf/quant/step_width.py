@@ -17,7 +17,7 @@ LEAST_SIGMAS = 6.0
 """Standard deviations that a clip keeps at least: codes get another bit before the tails are cut."""
 LEAST_SPENT = 0.05
 """Bits a weight that a quantizer which is told what to spend is told at least."""
-MOST_BITS = 8
+MOST_BYTE_BITS = 8
 """Of a code of one byte."""
 
 
@@ -61,7 +61,7 @@ def with_wider_clip(quantizer: Any, factor: float) -> Quantizer:
     counted = any(field.name == "sigmas" for field in fields(rule))
     least = min(LEAST_SIGMAS, rule.sigmas) if counted else 1.0
     value, bits = rule.sigmas * factor if counted else factor, quantizer.bits
-    while value < least and bits < MOST_BITS:
+    while value < least and bits < MOST_BYTE_BITS:
         value *= (2**bits - 1) / (2 ** (bits - 1) - 1)
         bits += 1
     clip = replace(rule, sigmas=value) if counted else ScaledClip(clip=rule, factor=value)
