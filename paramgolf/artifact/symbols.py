@@ -1,5 +1,6 @@
 """The symbols of a stream in segments that are coded side by side: codes block by block, other numbers as bytes."""
 
+import zlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import prod
@@ -27,7 +28,7 @@ BLOCK_CODES = 1 << 23
 ROOM = 64
 """Bytes that a symbol takes at the very most, and that a block takes beside its codes for a column."""
 SEAL_BITS = 16
-"""Zeros at the end of a segment: damage shows in them."""
+"""Of the checksum at the end of a segment."""
 
 
 class Symbols(Protocol):
@@ -46,6 +47,10 @@ class Symbols(Protocol):
 
     def room(self, segment: int) -> int:
         """Bytes that a segment takes at the very most."""
+        ...
+
+    def checksum(self, segment: int) -> int:
+        """SEAL_BITS bits that tell the symbols of a segment from others."""
         ...
 
     def as_bytes(self) -> bytes:
@@ -102,6 +107,13 @@ class CodeSymbols:
             (block.last - block.first + 1) * (self.matrices[block.part].shape[1] + 1) for block in self.groups[segment]
         )
 
+    def checksum(self, segment: int) -> int:
+        """The last bits of a CRC-32 of the codes."""
+        seal = 0
+        for block in self.groups[segment]:
+            seal = zlib.crc32(self.matrices[block.part][block.first : block.last].astype("<i4").tobytes(), seal)
+        return seal % (1 << SEAL_BITS)
+
     def as_bytes(self) -> bytes:
         """The stream. Raises `ArtifactError` for a code that its numbers cannot hold."""
         flat = np.concatenate([matrix.ravel() for matrix in self.matrices])
@@ -134,6 +146,10 @@ class NumberSymbols:
         """Bytes that the segment takes at the very most."""
         return ROOM * (self.numbers.size + 1)
 
+    def checksum(self, segment: int) -> int:
+        """The last bits of a CRC-32 of the numbers."""
+        return zlib.crc32(self.as_bytes()) % (1 << SEAL_BITS)
+
     def as_bytes(self) -> bytes:
         """The stream."""
         return self.numbers[:, ::-1].astype(np.uint8).tobytes()
@@ -150,7 +166,7 @@ def write_segment(symbols: Symbols, model: BitModel, segment: int) -> tuple[BitM
     """A segment as bytes, beginning with what `model` knows, and what is known after it."""
     writing = writer(model, symbols.room(segment) + ROOM)
     symbols.code(writing, segment)
-    code_plainly(writing, 0, SEAL_BITS)
+    code_plainly(writing, symbols.checksum(segment), SEAL_BITS)
     return writing, written(writing)
 
 
@@ -159,7 +175,7 @@ def read_segment(symbols: Symbols, model: BitModel, segment: int, blob: bytes) -
     reading = reader(model, blob)
     symbols.code(reading, segment)
     seal = code_plainly(reading, 0, SEAL_BITS)
-    if seal or not ended(reading, blob):
+    if seal != symbols.checksum(segment) or not ended(reading, blob):
         evidence = f"segment {segment} of {symbols.segments}, {len(blob)} bytes"
         raise ArtifactError("a compressed stream is damaged", evidence=evidence)
     return reading, blob
