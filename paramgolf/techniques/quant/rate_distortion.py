@@ -10,9 +10,9 @@ Source: quantization catalogue H17 to H22; arXiv 2603.04956; Marcellin and Fisch
 Measured: on Gaussian weights, above the rate-distortion bound at equal error: plain rounding 0.26 bits, 4 states 0.114,
 8 states 0.096, 64 states 0.063, 256 states 0.047 (benchmarks/trellis_gap.py).
 Cost: about 20 ns a weight on one core, 70 with 8 states, 250 with 64; a byte for each row and column before the coder.
-Pitfalls: without `choose_rate` columns of inputs that calibration hardly saw hold noise (docs/rate_distortion.md). Without
-curvature (no `equal_slope`, no backward pass) rows "curvature" means one step for all. A coder gains 0.025 bits a weight
-where it tells the two grids of a trellis apart. Codes are bytes: a weight 127 steps out widens its row's step.
+Pitfalls: without `choose_rate` columns of inputs that calibration hardly saw hold noise (docs/rate_distortion.md).
+Without curvature (no `equal_slope`, no backward pass) rows "curvature" means one step for all. A coder gains 0.025 bits
+a weight where it tells the grids of a trellis apart. Codes are bytes: a weight 127 steps out widens its row's step.
 """
 
 from dataclasses import dataclass
