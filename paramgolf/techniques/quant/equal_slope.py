@@ -40,7 +40,7 @@ class EqualSlope:
     needs_hessian: ClassVar[bool] = True
     needs_curvature: ClassVar[bool] = True
 
-    tries: int = 8
+    tries: int = 12
     """Codings of the whole model at most."""
 
     def __post_init__(self) -> None:
