@@ -95,7 +95,7 @@ class ModelSize(NamedTuple):
         return np.cumsum([0, *self.contexts[:-1]]) * self.nodes
 
 
-def fresh_model(size: ModelSize) -> BitModel:
+def untaught_model(size: ModelSize) -> BitModel:
     """A model that knows nothing and neither reads nor writes yet."""
     # No entry lies so near to the next that two libraries could round it differently; a test holds it.
     chance = 65536 / (1 + np.exp(np.arange(STRETCHED, -STRETCHED, -1) / 256))
@@ -124,18 +124,18 @@ def fresh_model(size: ModelSize) -> BitModel:
 
 def writer(learned: BitModel, room: int) -> BitModel:
     """A model that knows what `learned` does and writes at most `room` bytes."""
-    return started(learned, np.zeros(room, np.uint8), reading=False)
+    return at_first_bit(learned, np.zeros(room, np.uint8), reading=False)
 
 
 def reader(learned: BitModel, blob: bytes) -> BitModel:
     """A model that knows what `learned` does and reads `blob`."""
-    model = started(learned, np.frombuffer(blob, np.uint8).copy(), reading=True)
+    model = at_first_bit(learned, np.frombuffer(blob, np.uint8).copy(), reading=True)
     model.registers[VALUE] = int.from_bytes(blob[:BYTES_AHEAD].ljust(BYTES_AHEAD, b"\0"), "big")
     model.registers[PLACE] = BYTES_AHEAD
     return model
 
 
-def started(learned: BitModel, data: npt.NDArray[np.uint8], *, reading: bool) -> BitModel:
+def at_first_bit(learned: BitModel, data: npt.NDArray[np.uint8], *, reading: bool) -> BitModel:
     """A copy of `learned` at the beginning of `data`."""
     copies = {
         name: getattr(learned, name).copy()
@@ -195,7 +195,7 @@ def code_plainly(model, number, bits):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, error_model="numpy")
-def adapted(model, state, bit, most):  # type: ignore[no-untyped-def]
+def nudged(model, state, bit, most):  # type: ignore[no-untyped-def]
     """A chance of 32 bits with its count of 16 after a further bit; the count ends at `most`."""
     count = state & 65535
     step = ((bit << 32) - (state >> 16)) * model.rates[count] >> 24
@@ -215,12 +215,12 @@ def code_node(model, bit, node):  # type: ignore[no-untyped-def]
     cell = node * REFINED_PARTS + ((mixed + STRETCHED) >> 6)
     refined = model.refined[cell]
     bit = code_bit(model, bit, min(max((3 * chance + (refined >> 32)) >> 2, LEAST_CHANCE), 65536 - LEAST_CHANCE))
-    model.refined[cell] = adapted(model, refined, bit, MOST_BITS)
+    model.refined[cell] = nudged(model, refined, bit, MOST_BITS)
     model.learned[node] += 1
     pace = LEAST_PACE + 6 * model.eagerness * EAGER_BITS // (model.learned[node] + EAGER_BITS)
     error = ((bit << 16) - chance) * pace
     for place in range(len(inputs)):
         weights[node, place] += (inputs[place] * error + (1 << 21)) >> 22
         index = contexts[place] + node
-        chances[index] = adapted(model, chances[index], bit, model.patience[place])
+        chances[index] = nudged(model, chances[index], bit, model.patience[place])
     return bit

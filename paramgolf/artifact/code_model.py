@@ -123,7 +123,7 @@ def scaled(tables, number, log):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, error_model="numpy")
-def bounded(number, most):  # type: ignore[no-untyped-def]
+def clipped(number, most):  # type: ignore[no-untyped-def]
     """`number`, within 0 and `most`."""
     return min(max(number, 0), most)
 
@@ -131,7 +131,7 @@ def bounded(number, most):  # type: ignore[no-untyped-def]
 @njit(nogil=True, error_model="numpy")
 def side_of(mean, magnitude):  # type: ignore[no-untyped-def]
     """One of SIGN_PARTS: how far a mean lies to one side, for the magnitude expected."""
-    return bounded((8 * mean + magnitude // 2) // (magnitude + 1) + SIGN_PARTS // 2, SIGN_PARTS - 1)
+    return clipped((8 * mean + magnitude // 2) // (magnitude + 1) + SIGN_PARTS // 2, SIGN_PARTS - 1)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -189,14 +189,14 @@ def code_plane(model, starts, tables, plane, said):  # type: ignore[no-untyped-d
             row_log = logarithm(tables.logarithms, row_average)
             column_log = logarithm(tables.logarithms, average[column])
             lately = logarithm(tables.logarithms, forgetful[column])
-            expected = bounded(row_log + column_log - level - LEAST_LOG, EXPECTATIONS - 1)
+            expected = clipped(row_log + column_log - level - LEAST_LOG, EXPECTATIONS - 1)
             row_side, side = side_of(row_sign, row_average), side_of(column_sign[column], average[column])
             likely, nearby = side, signs_of(left, above, corner)
             if forecasting and row >= FIRST_FIT:
                 likely = side_of(expected_code(plane.forecast, codes[row], column) << 4, average[column])
             contexts[0] = expected
-            contexts[1] = bounded((column_log - level + 32) >> 1, 31) * 32 + bounded((row_log - level + 32) >> 1, 31)
-            contexts[2] = bounded(row_log + lately - level - LEAST_LOG, EXPECTATIONS - 1)
+            contexts[1] = clipped((column_log - level + 32) >> 1, 31) * 32 + clipped((row_log - level + 32) >> 1, 31)
+            contexts[2] = clipped(row_log + lately - level - LEAST_LOG, EXPECTATIONS - 1)
             contexts[3] = min(abs(above), 15) * 16 + min(abs(before), 15)
             mirrored[:] = contexts
             contexts[4], mirrored[4] = side * SIGN_PARTS + row_side, SIGN_PARTS**2 - 1 - side * SIGN_PARTS - row_side

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 
-from paramgolf.artifact.bits import BitModel, Integers, code_plainly, ended, fresh_model, reader, writer, written
+from paramgolf.artifact.bits import BitModel, Integers, code_plainly, ended, reader, untaught_model, writer, written
 from paramgolf.artifact.code_model import CODE_MODEL, Plane, code_plane, plane_tables, said_of
 from paramgolf.artifact.forecast import forecast_for
 from paramgolf.artifact.number_model import NUMBER_MODEL, code_numbers
@@ -58,7 +58,7 @@ class Symbols(Protocol):
         ...
 
 
-class Block(NamedTuple):
+class CodeBlock(NamedTuple):
     """Some rows of the matrix of one part of a stream."""
 
     part: int
@@ -83,7 +83,7 @@ class CodeSymbols:
 
     def fresh(self) -> BitModel:
         """A model that expects nothing of codes."""
-        return fresh_model(CODE_MODEL)
+        return untaught_model(CODE_MODEL)
 
     def code(self, model: BitModel, segment: int) -> None:
         """Every block of a segment."""
@@ -92,7 +92,7 @@ class CodeSymbols:
             # Said by a writer, overwritten by a reader.
             code_plane(model, CODE_MODEL.starts, self.tables, plane, said_of(plane))
 
-    def plane(self, block: Block) -> Plane:
+    def plane(self, block: CodeBlock) -> Plane:
         """A block with the steps of its rows and columns and, of a trellis, its states."""
         part, matrix = self.parts[block.part], self.matrices[block.part]
         rows, columns = step_logs(part, matrix.shape)
@@ -136,7 +136,7 @@ class NumberSymbols:
 
     def fresh(self) -> BitModel:
         """A model that expects nothing of bytes."""
-        return fresh_model(NUMBER_MODEL)
+        return untaught_model(NUMBER_MODEL)
 
     def code(self, model: BitModel, segment: int) -> None:
         """All numbers."""
@@ -181,9 +181,9 @@ def read_segment(symbols: Symbols, model: BitModel, segment: int, blob: bytes) -
     return reading, blob
 
 
-def segments_of(shapes: Sequence[tuple[int, ...]]) -> list[list[Block]]:
+def segments_of(shapes: Sequence[tuple[int, ...]]) -> list[list[CodeBlock]]:
     """Blocks of the matrices of `shapes` in segments: a lead, and then some of about one size."""
-    groups: list[list[Block]] = [[]]
+    groups: list[list[CodeBlock]] = [[]]
     held, wanted = 0, LEAD_CODES
     for block in blocks_of(shapes):
         if held >= wanted:
@@ -194,7 +194,7 @@ def segments_of(shapes: Sequence[tuple[int, ...]]) -> list[list[Block]]:
     return groups
 
 
-def blocks_of(shapes: Sequence[tuple[int, ...]]) -> Iterator[Block]:
+def blocks_of(shapes: Sequence[tuple[int, ...]]) -> Iterator[CodeBlock]:
     """Matrices cut where they are large, the first also where the lead ends; none for a matrix without codes."""
     for part, (rows, columns) in enumerate(shapes):
         size = rows * columns
@@ -202,7 +202,7 @@ def blocks_of(shapes: Sequence[tuple[int, ...]]) -> Iterator[Block]:
         pieces = -(-(size - lead * columns) // BLOCK_CODES)
         edges = [lead + (rows - lead) * piece // max(pieces, 1) for piece in range(pieces + 1)]
         for first, last in pairwise([0, *edges] if lead else edges):
-            yield Block(part, first, last)
+            yield CodeBlock(part, first, last)
 
 
 def step_logs(part: StreamPart, shape: tuple[int, ...]) -> tuple[Integers, Integers]:

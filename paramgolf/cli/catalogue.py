@@ -42,7 +42,7 @@ def presets_command(name: str | None = None, /, *, json: Json = False) -> int:
         return 0
     run = asked_run(name)
     params = role_counts(run).total()
-    about = inspect.cleandoc(PRESETS[name].__doc__ or "")
+    about = inspect.cleandoc(PRESETS[name.partition("@")[0]].__doc__ or "")
     if json:
         config, code = plain_tree(run), source(run)
         print_json(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from paramgolf.batch import BOS
 
-GOLDEN_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN_MULTIPLIER = 0x9E3779B97F4A7C15
 """2⁶⁴ over the golden ratio: Fibonacci hashing."""
 LONGEST_MATCH = 63
 """Longer matches are trusted alike."""
@@ -74,7 +74,7 @@ def match_loop(tokens: Any, order: Any, inside: Any, table: Any, shift: Any, hin
         if i - begin + 1 >= order:
             code = np.uint64(0)
             for back in range(order):
-                code = (code + np.uint64(tokens[i - back]) + np.uint64(1)) * GOLDEN_MULTIPLIER
+                code = (code + np.uint64(tokens[i - back]) + np.uint64(1)) * np.uint64(GOLDEN_MULTIPLIER)
             slot = code >> shift
             candidate = table[slot]
             if match == 0 and candidate > begin:
@@ -117,7 +117,7 @@ def follower_loop(tokens: Any, order: Any, inside: Any, tables: Any, shift: Any,
             begin = i
         code, depth = np.uint64(0), min(order, i - begin + 1)
         for back in range(depth):
-            code = (code + np.uint64(tokens[i - back]) + np.uint64(1)) * GOLDEN_MULTIPLIER
+            code = (code + np.uint64(tokens[i - back]) + np.uint64(1)) * np.uint64(GOLDEN_MULTIPLIER)
             codes[back] = code
         for back in range(depth - 1, -1, -1):
             slot = codes[back] >> shift

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paramgolf.artifact.arrangement import Expected
-from paramgolf.artifact.bits import fresh_model
+from paramgolf.artifact.bits import untaught_model
 from paramgolf.artifact.code_model import CODE_MODEL, LOG_PARTS, plane_tables
 from paramgolf.artifact.container import pack, unpack
 from paramgolf.artifact.forecast import inverted_factor
@@ -204,7 +204,7 @@ def test_no_library_can_round_a_table_otherwise():
     powers = 65536 * 2 ** (np.arange(-256, 257) / LOG_PARTS)
     inexact = powers[np.abs(np.arange(-256, 257)) % LOG_PARTS != 0]
     assert np.abs(inexact - np.rint(inexact)).min() > 1e-7
-    model, tables = fresh_model(CODE_MODEL), plane_tables()
+    model, tables = untaught_model(CODE_MODEL), plane_tables()
     assert model.squash[2048] == 32768
     assert (np.diff(model.squash) >= 0).all()
     assert (np.diff(tables.logarithms) >= 0).all()

@@ -11,7 +11,6 @@ from cli.conftest import Golf, assert_helpful, only_run, small
 from paramgolf.cli import main
 from paramgolf.quant.budget import NEAR_BYTES
 
-
 BYTES = "--set data.variant=byte260 --set model.vocab=260"
 
 

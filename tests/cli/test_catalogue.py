@@ -25,7 +25,7 @@ def test_the_baseline_has_its_published_parameters(golf: Golf) -> None:
     assert told["config"]["model"]["dim"] == 512
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", [*PRESETS, "pr1855@h100"])
 def test_a_preset_is_shown_as_toml_that_reads_back(golf: Golf, name: str) -> None:
     assert from_toml(Run, golf(f"presets {name}").out) == preset(name)
 

@@ -59,7 +59,8 @@ class HeadCosts(torch.autograd.Function):
         x, weight, gradient = ctx.saved_tensors
         factor = factors[0].unsqueeze(1)
         of_x = ((gradient @ weight).float() * factor).to(x.dtype)
-        return of_x, gradient.T @ (x.float() * factor).to(x.dtype), None, None
+        of_weight = gradient.T @ (x.float() * factor).to(x.dtype) if ctx.needs_input_grad[1] else None
+        return of_x, of_weight, None, None
 
 
 def head_nats(x: Tensor, weight: Tensor, targets: Tensor, cap: float) -> Tensor:

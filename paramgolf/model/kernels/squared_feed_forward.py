@@ -73,7 +73,10 @@ class SquaredFeedForward(torch.autograd.Function):
         x, up, down, a = ctx.saved_tensors
         gradient = gradients[0].contiguous()
         of_h = squared_up_gradient(gradient, down, a, ctx.slope)
-        return of_h @ up, of_h.T @ x, gradient.T @ a, None
+        # Test-time training may learn adapters alone.
+        of_up = of_h.T @ x if ctx.needs_input_grad[1] else None
+        of_down = gradient.T @ a if ctx.needs_input_grad[2] else None
+        return of_h @ up, of_up, of_down, None
 
 
 def squared_feed_forward(x: Tensor, up: Tensor, down: Tensor, slope: float) -> Tensor:

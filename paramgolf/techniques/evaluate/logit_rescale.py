@@ -23,7 +23,9 @@ class LogitRescale:
     """Two factors, by the sign of a logit."""
 
     above: float = 1.0
+    """Factor of positive logits."""
     below: float = 1.0
+    """Factor of negative logits."""
 
     def __post_init__(self) -> None:
         if self.above <= 0 or self.below <= 0:

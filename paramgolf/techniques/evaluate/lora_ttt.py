@@ -36,6 +36,7 @@ class LoraTTT:
     adapts: ClassVar[bool] = True
 
     adapters: AdapterConfig = AdapterConfig()
+    """What learns, and how fast."""
     length: int = 0
     """Most tokens of a window; 0: the model's context."""
 

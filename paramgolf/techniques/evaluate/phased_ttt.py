@@ -37,14 +37,17 @@ class PhasedTTT:
     adapts: ClassVar[bool] = True
 
     adapters: AdapterConfig = AdapterConfig()
+    """What learns from each document, and how fast."""
     length: int = 0
     """Most tokens of a window; 0: the model's context."""
     phases: int = 3
+    """How often the model's own weights learn from what has been scored."""
     prefix: int = 2500
     """Documents read by the end of the last phase; where the split has fewer, all."""
     lr: float = 0.001
     """Of SGD, at the start of a phase; falls as a cosine."""
     momentum: float = 0.9
+    """Of SGD."""
     clip: float = 1.0
     """Norm that the gradient is cut to; 0: none."""
     step_tokens: int = 32_768

@@ -29,6 +29,7 @@ class Temperature:
     """Softens (above 1) or sharpens (below 1) every distribution alike."""
 
     value: float = 1.0
+    """What logits are divided by."""
 
     def __post_init__(self) -> None:
         if self.value <= 0:

@@ -4,13 +4,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-LOG2_E = tl.constexpr(1.4426950408889634)
-
 
 @triton.jit
-def bounded(raw, cap):
-    """tanh(raw / cap) through 2^(-2|u| log2 e), which cannot overflow."""
-    small = tl.exp2(tl.abs(raw) * (-2.0 * LOG2_E / cap))
+def bounded_share(raw, cap):
+    """tanh(raw / cap) through exp(-2|u|), which cannot overflow."""
+    small = tl.exp(tl.abs(raw) * (-2.0 / cap))
     size = (1.0 - small) / (1.0 + small)
     return tl.where(raw < 0, -size, size)
 
@@ -23,10 +21,10 @@ def softcapped_row(logits, targets, nats, vocab, cap, KEEP: tl.constexpr, WIDTH:
     inside = column < vocab
     place = logits + row * vocab + column
     target = tl.load(targets + row)
-    of_target = cap * bounded(tl.load(logits + row * vocab + target).to(tl.float32), cap)
-    bound = bounded(tl.load(place, mask=inside, other=0.0).to(tl.float32), cap)
+    of_target = cap * bounded_share(tl.load(logits + row * vocab + target).to(tl.float32), cap)
+    bound = bounded_share(tl.load(place, mask=inside, other=0.0).to(tl.float32), cap)
     # A bound of at most 60 keeps every exponential and their sum inside fp32: no largest one to look for first.
-    share = tl.where(inside, tl.exp2(bound * (cap * LOG2_E)), 0.0)
+    share = tl.where(inside, tl.exp(cap * bound), 0.0)
     total = tl.sum(share, axis=0)
     tl.store(nats + row, tl.log(total) - of_target)
     if KEEP:
