@@ -1,8 +1,9 @@
 """Modules that say, where a parameter is made, what it is for and how it starts."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -84,6 +85,13 @@ def declared(model: nn.Module) -> Iterator[Declared]:
             yield Declared(f"{prefix}.{name}".lstrip("."), parameter, module.specs[name].role)
 
 
+class HasParameters(Protocol):
+    """A model as far as its weights go."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Every weight once."""
+
+
 class Linear(Part):
     """A projection without bias, weight (out, in), kept in fp32 and used in the input's dtype.
 
@@ -118,6 +126,19 @@ def heads_of_rows(model: nn.Module) -> dict[str, int]:
     """By parameter name, how many heads the rows of a projection's weight belong to, where that is more than one."""
     found = {name: module.heads for name, module in model.named_modules() if isinstance(module, Linear)}
     return {f"{name}.weight".lstrip("."): heads for name, heads in found.items() if heads > 1}
+
+
+@contextmanager
+def frozen_weights(model: HasParameters) -> Iterator[None]:
+    """The model's own weights get no gradients meanwhile: something beside them learns, or only is looked at."""
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in learned:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in learned:
+            parameter.requires_grad_(True)
 
 
 def wide_product(x: Tensor, projections: Sequence[Linear]) -> Tensor:

@@ -15,6 +15,7 @@ from paramgolf.data.shards import ShardWriter
 from paramgolf.data.tokenizers import ByteTokenizer
 from paramgolf.events import Events
 from paramgolf.folder import RunFolder
+from paramgolf.model.gpt import GPT
 from paramgolf.presets.baseline import baseline
 from paramgolf.quant.plan import QuantConfig
 from paramgolf.run import Run
@@ -108,3 +109,15 @@ def tiny_session(run: Run, dataset: Dataset, path: Path, place: Place = CPU) -> 
         place=place,
         events=Events(folder.events if place.first else None, listeners),
     )
+
+
+def shaken_model(noise: float, **changes: Any) -> GPT:
+    """A tiny model, `changes` made to its configuration, whose weights are away from zeros and ones."""
+    torch.manual_seed(0)
+    model = GPT(replace(tiny_run().model, **changes))
+    model.reset()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(noise * torch.randn_like(parameter))
+    model.at(1.0)
+    return model

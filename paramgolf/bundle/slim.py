@@ -131,7 +131,7 @@ def keeps_annotations(node: ast.ClassDef) -> bool:
 def reads_signature(node: Functions) -> bool:
     """Whether a decorator goes by annotations: operators of torch, kernels of Triton."""
     marks = [ast.unparse(decorator) for decorator in node.decorator_list]
-    return any(mark.startswith(("triton.", "torch.library.")) or ".register_" in mark for mark in marks)
+    return any(mark.startswith(("triton.", "library.")) or ".register_" in mark for mark in marks)
 
 
 def registers(decorator: ast.expr) -> bool:

@@ -223,19 +223,6 @@ def adapted(
 
 
 @contextmanager
-def frozen_weights(model: LanguageModel) -> Iterator[None]:
-    """The model's own weights get no gradients meanwhile: what learns is hung on beside them."""
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        for parameter in learned:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in learned:
-            parameter.requires_grad_(True)
-
-
-@contextmanager
 def kept_weights(model: LanguageModel) -> Iterator[None]:
     """Whatever is done to the model's weights meanwhile is undone."""
     parameters = list(model.parameters())

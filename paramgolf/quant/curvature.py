@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from paramgolf.batch import Batch
 from paramgolf.errors import GolfError
-from paramgolf.parts import Linear, Role, declared
+from paramgolf.parts import Linear, Role, declared, frozen_weights
 from paramgolf.quant.matrices import finite_total, head_name, projections
 from paramgolf.quant.slots import CalibratedModel
 
@@ -157,7 +157,7 @@ def measured_curvature(model: nn.Module, batches: Iterable[Batch], *, seed: int 
     weight = model.get_parameter(head)
     sums = TableSums(weight.shape[0], weight.shape[1], weight.device)
     generator = torch.Generator(weight.device).manual_seed(seed)
-    with frozen(model), torch.enable_grad(), watched_projections(projections(model)) as watches:
+    with frozen_weights(model), torch.enable_grad(), watched_projections(projections(model)) as watches:
         for batch in batches:
             with watched_lookup(view.embedding, batch.ids, sums):
                 last = view.hidden(batch)
@@ -202,19 +202,6 @@ def head_gradient(view: CalibratedModel, last: Tensor, sums: TableSums, generato
         (gradient,) = torch.autograd.grad(F.cross_entropy(logits[0], drawn, reduction="sum"), part)
         parts.append(gradient)
     return torch.cat(parts, 1).view_as(last)
-
-
-@contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """No gradients by parameters meanwhile: only those by activations are wanted."""
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        for parameter in learned:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in learned:
-            parameter.requires_grad_(True)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from paramgolf.verify.predictor import Ints
 from paramgolf.verify.probe import Probe
-from paramgolf.verify.ruling import Reading, Ruling, Verdict, failed, passed
+from paramgolf.verify.ruling import Reading, Ruling, Verdict, disputed, failed, passed
 
 CAUSALITY = "causality"
 
@@ -26,13 +26,12 @@ def check_causality(probe: Probe) -> list[Ruling]:
         evidence += f"; target {target} moves by {change:.4f} nats with tokens that were not yet scored"
         return [failed(CAUSALITY, said, evidence, "causality")]
     return [
-        Ruling(
-            check=CAUSALITY,
-            verdict=Verdict.DISPUTED,
-            said="scores depend on later text, but only on text that had been scored before them",
-            evidence=evidence,
-            rules=("service_order", "causality", "one_pass"),
-            readings=(
+        disputed(
+            CAUSALITY,
+            "scores depend on later text, but only on text that had been scored before them",
+            evidence,
+            ("service_order", "causality", "one_pass"),
+            (
                 Reading("order of service (#1855)", Verdict.PASSED, "no score reacts to tokens not yet scored"),
                 Reading("order of the file (#1017)", Verdict.FAILED, "scores react to tokens later in the file"),
             ),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paramgolf.contest import Contest
-from paramgolf.verify.ruling import Reading, Ruling, Verdict, failed, passed
+from paramgolf.verify.ruling import Reading, Ruling, Verdict, disputed, failed, passed
 from paramgolf.verify.watch import Watched
 
 CONTAINMENT = "artifact self-contained"
@@ -42,16 +42,7 @@ def check_sizes(sizes: Sizes, contest: Contest) -> list[Ruling]:
             Reading("all readable code", Verdict.FAILED, f"with {sizes.raw_code:,} bytes of code: {raw:,}"),
         )
         said = "within the budget with the code that runs, over it with all readable code of the folder"
-        found.append(
-            Ruling(
-                check=CONTAINMENT,
-                verdict=Verdict.DISPUTED,
-                said=said,
-                evidence=measured,
-                rules=("artifact_bytes",),
-                readings=readings,
-            )
-        )
+        found.append(disputed(CONTAINMENT, said, measured, ("artifact_bytes",), readings))
     if sizes.claimed is not None and sizes.claimed != total:
         found.append(
             failed(
@@ -91,16 +82,7 @@ def check_watched(watched: Watched, counted: Collection[Path], validation: Colle
             Reading("accepted in #1855", Verdict.PASSED, "a system program for decompression, installed beforehand"),
             Reading("self-contained artifact", Verdict.FAILED, "the program is not in the counted bytes"),
         )
-        found.append(
-            Ruling(
-                check=CONTAINMENT,
-                verdict=Verdict.DISPUTED,
-                said=said,
-                evidence="; ".join(list(watched.programs)[:4]),
-                rules=("self_contained",),
-                readings=readings,
-            )
-        )
+        found.append(disputed(CONTAINMENT, said, "; ".join(list(watched.programs)[:4]), ("self_contained",), readings))
     said = "while scoring, no network and no file outside the counted bytes"
     return found or [passed(CONTAINMENT, said, f"{len(watched.files)} counted files read", "self_contained")]
 

@@ -18,7 +18,7 @@ from paramgolf.batch import BOS
 from paramgolf.data.boundaries import document_digests
 from paramgolf.data.shards import Ids, Shard, open_shard
 from paramgolf.verify.predictor import Ints
-from paramgolf.verify.ruling import Reading, Ruling, Verdict, failed, passed
+from paramgolf.verify.ruling import Reading, Ruling, Verdict, disputed, failed, passed
 
 CONTAMINATION = "validation text not in training shards"
 GRAM = 13
@@ -83,16 +83,7 @@ def check_contamination(train: Sequence[Path], val: Sequence[Path]) -> list[Ruli
         Reading("no document at all", Verdict.FAILED, f"{leaked:,} documents"),
         Reading("as the web is", Verdict.PASSED, f"{share:.3%} are reprints or boilerplate, less than {NATURAL:.1%}"),
     )
-    return [
-        Ruling(
-            check=CONTAMINATION,
-            verdict=Verdict.DISPUTED,
-            said=said,
-            evidence=evidence,
-            rules=("contamination",),
-            readings=readings,
-        )
-    ]
+    return [disputed(CONTAMINATION, said, evidence, ("contamination",), readings)]
 
 
 def measured_overlap(train: Sequence[Shard], val: Sequence[Shard]) -> Overlap:

@@ -4,7 +4,7 @@ import numpy as np
 
 from paramgolf.verify.predictor import Doubles, Ints
 from paramgolf.verify.probe import Probe
-from paramgolf.verify.ruling import Reading, Ruling, Verdict, failed, passed
+from paramgolf.verify.ruling import Reading, Ruling, Verdict, disputed, failed, passed
 
 COVERAGE = "one pass, every target once"
 
@@ -37,13 +37,12 @@ def missing_targets(probe: Probe) -> Ruling | None:
     said = "the tail of the stream is not scored" if tail else "some targets are never scored"
     context = int(getattr(probe.predictor, "context", 0))
     if tail and context > 0 and len(missing) == total % context:
-        return Ruling(
-            check=COVERAGE,
-            verdict=Verdict.DISPUTED,
-            said=said,
-            evidence=f"{evidence}; the rest of a cut to multiples of {context:,}",
-            rules=("coverage",),
-            readings=(
+        return disputed(
+            COVERAGE,
+            said,
+            f"{evidence}; the rest of a cut to multiples of {context:,}",
+            ("coverage",),
+            (
                 Reading("official script", Verdict.PASSED, f"it drops up to {context - 1:,} final targets itself"),
                 Reading("whole split", Verdict.FAILED, f"{len(missing):,} targets have no score"),
             ),

@@ -1,5 +1,6 @@
 """What the judge says: rulings of single checks, and a report of all of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
@@ -104,6 +105,18 @@ def passed(check: str, said: str, evidence: str = "", *rules: str) -> Ruling:
 def failed(check: str, said: str, evidence: str, *rules: str) -> Ruling:
     """A broken rule."""
     return Ruling(check=check, verdict=Verdict.FAILED, said=said, evidence=evidence, rules=rules)
+
+
+def disputed(check: str, said: str, evidence: str, rules: Sequence[str], readings: Sequence[Reading]) -> Ruling:
+    """A rule that is read in two ways, with what each reading says."""
+    return Ruling(
+        check=check,
+        verdict=Verdict.DISPUTED,
+        said=said,
+        evidence=evidence,
+        rules=tuple(rules),
+        readings=tuple(readings),
+    )
 
 
 def skipped(check: str, missing: str) -> Ruling:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from paramgolf.bundle.training_log import LogFacts
 from paramgolf.contest import Contest
 from paramgolf.events import Event
-from paramgolf.verify.ruling import Reading, Ruling, Verdict, failed, passed, skipped
+from paramgolf.verify.ruling import Reading, Ruling, Verdict, disputed, failed, passed, skipped
 
 TIMES = "time budgets"
 DATA_FREE = ("generated", "random", "none")
@@ -64,16 +64,7 @@ def judge_training(spent: Spent, budget: float) -> list[Ruling]:
             ),
         )
         said = "training keeps its budget by its own clock, not by the wall clock: warm-up and validation stand outside"
-        return [
-            Ruling(
-                check=TIMES,
-                verdict=Verdict.DISPUTED,
-                said=said,
-                evidence=evidence,
-                rules=("train_seconds",),
-                readings=readings,
-            )
-        ]
+        return [disputed(TIMES, said, evidence, ("train_seconds",), readings)]
     return [passed(TIMES, "training keeps its budget", evidence, "train_seconds", "calibration")]
 
 
@@ -88,14 +79,7 @@ def judge_overrun(over: float, evidence: str) -> Ruling:
             "as records were accepted", Verdict.PASSED, "the last step may end past the budget: 2026-03-25 by 0.058 s"
         ),
     )
-    return Ruling(
-        check=TIMES,
-        verdict=Verdict.DISPUTED,
-        said=said,
-        evidence=evidence,
-        rules=("train_seconds",),
-        readings=readings,
-    )
+    return disputed(TIMES, said, evidence, ("train_seconds",), readings)
 
 
 def judge_calibration(over: float, spent: Spent, evidence: str) -> Ruling:
@@ -108,14 +92,7 @@ def judge_calibration(over: float, spent: Spent, evidence: str) -> Ruling:
         Reading("ruling of #677, rerun #1868", Verdict.FAILED, "it must end inside the 600 s"),
         Reading("as #1855 was accepted", Verdict.PASSED, f"no more than the {ACCEPTED_OVERRUN:g} s over that it took"),
     )
-    return Ruling(
-        check=TIMES,
-        verdict=Verdict.DISPUTED,
-        said=said,
-        evidence=evidence,
-        rules=("calibration", "train_seconds"),
-        readings=readings,
-    )
+    return disputed(TIMES, said, evidence, ("calibration", "train_seconds"), readings)
 
 
 def judge_evaluation(spent: Spent, budget: float) -> list[Ruling]:
@@ -132,16 +109,7 @@ def judge_evaluation(spent: Spent, budget: float) -> list[Ruling]:
             Reading("strict", Verdict.FAILED, f"{spent.evaluation_wall:.1f} s from the artifact to the score"),
         )
         said = "evaluation keeps its budget only without decoding, compilation and warm-up"
-        return [
-            Ruling(
-                check=TIMES,
-                verdict=Verdict.DISPUTED,
-                said=said,
-                evidence=evidence,
-                rules=("eval_seconds",),
-                readings=readings,
-            )
-        ]
+        return [disputed(TIMES, said, evidence, ("eval_seconds",), readings)]
     return [passed(TIMES, "evaluation keeps its budget", evidence, "eval_seconds")]
 
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import tiny_run
+from tiny import shaken_model
 from torch import Tensor, nn
 
 from paramgolf.batch import BOS, Batch
@@ -24,14 +24,7 @@ EVERYTHING = QuantConfig(attention=GPTQ(), mlp=GPTQ(), embed=GPTQ(), projection=
 
 
 def model_with(**changes: Any) -> GPT:
-    torch.manual_seed(0)
-    model = GPT(replace(tiny_run().model, **changes))
-    model.reset()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
-    model.at(1.0)
-    return model
+    return shaken_model(0.02, **changes)
 
 
 def some_batches(number: int = 3) -> list[Batch]:

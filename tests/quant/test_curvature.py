@@ -1,12 +1,11 @@
 """Curvature of real models against gradients taken apart, token by token."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny import tiny_run
+from tiny import shaken_model
 from torch import Tensor
 
 from paramgolf.batch import BOS, Batch
@@ -20,14 +19,7 @@ from paramgolf.techniques.quant import GPTQ, EqualSlope, RateDistortion
 
 
 def model_with(**changes: Any) -> GPT:
-    torch.manual_seed(0)
-    model = GPT(replace(tiny_run().model, **changes))
-    model.reset()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    model.at(1.0)
-    return model
+    return shaken_model(0.05, **changes)
 
 
 def some_batch(rows: int = 2, length: int = 16, seed: int = 1) -> Batch:

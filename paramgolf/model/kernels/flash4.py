@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 
 @cache
@@ -25,7 +25,7 @@ def flash4_reach(edges: Tensor | None, longest: int, window: int) -> dict[str, A
     return {"causal": not window, **back, **(documents if edges is not None else {})}
 
 
-@torch.library.custom_op("paramgolf::flash4_forward", mutates_args=())
+@library.custom_op("paramgolf::flash4_forward", mutates_args=())
 def flash4_forward(
     q: Tensor, k: Tensor, v: Tensor, edges: Tensor | None, longest: int, window: int
 ) -> tuple[Tensor, Tensor]:
@@ -45,7 +45,7 @@ def flash4_forward_shapes(
     return torch.empty_like(q), q.new_empty((*rows, heads, length), dtype=torch.float32)
 
 
-@torch.library.custom_op("paramgolf::flash4_backward", mutates_args=())
+@library.custom_op("paramgolf::flash4_backward", mutates_args=())
 def flash4_backward(
     gradient: Tensor,
     saved: list[Tensor],

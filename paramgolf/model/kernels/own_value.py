@@ -8,10 +8,10 @@ All in fp32, one rounding at the end. Plain twin: `xsa` and a head gate one afte
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 
-@torch.library.custom_op("paramgolf::own_value", mutates_args=())
+@library.custom_op("paramgolf::own_value", mutates_args=())
 def own_value(y: Tensor, v: Tensor, logits: Tensor, sharpness: float, height: float) -> Tensor:
     """y (N, H, E), v (N, K, E), logits (N, H) -> like y."""
     from paramgolf.model.kernels.gpu.own_value_rows import run_own_value_forward
@@ -25,7 +25,7 @@ def own_value_shape(y: Tensor, v: Tensor, logits: Tensor, sharpness: float, heig
     return torch.empty_like(y)
 
 
-@torch.library.custom_op("paramgolf::own_value_gradient", mutates_args=())
+@library.custom_op("paramgolf::own_value_gradient", mutates_args=())
 def own_value_gradient(
     y: Tensor, v: Tensor, logits: Tensor, gradient: Tensor, sharpness: float, height: float
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,10 +9,10 @@ rounding at the end. Plain twin: `qk_norm`, `rope` and `qk_gain` one after anoth
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 
-@torch.library.custom_op("paramgolf::query_key", mutates_args=())
+@library.custom_op("paramgolf::query_key", mutates_args=())
 def query_key(wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int) -> list[Tensor]:
     """wide (N, (H + 2K)·E), cos and sin (positions, 1, R), gain (H) -> q (N, H, E), k and v (N, K, E)."""
     from paramgolf.model.kernels.gpu.query_key_rows import run_query_key_forward
@@ -27,7 +27,7 @@ def query_key_shapes(wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: i
     return [wide.new_empty(tokens, count, wide.shape[1] // (heads + 2 * kv)) for count in (heads, kv, kv)]
 
 
-@torch.library.custom_op("paramgolf::query_key_gradient", mutates_args=())
+@library.custom_op("paramgolf::query_key_gradient", mutates_args=())
 def query_key_gradient(
     wide: Tensor, gradients: list[Tensor], cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int
 ) -> tuple[Tensor, Tensor]:

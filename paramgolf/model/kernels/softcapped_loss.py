@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, library
 
 
 def softcapped_costs(logits: Tensor, targets: Tensor, cap: float) -> Tensor:
@@ -26,7 +26,7 @@ def softcapped_gradient(logits: Tensor, targets: Tensor, cap: float) -> Tensor:
     return (share * (1 - bound.square())).to(logits.dtype)
 
 
-@torch.library.custom_op("paramgolf::head_costs", mutates_args=())
+@library.custom_op("paramgolf::head_costs", mutates_args=())
 def head_costs(x: Tensor, weight: Tensor, targets: Tensor, cap: float, keep: bool) -> tuple[Tensor, Tensor]:
     """x (N, D), weight (V, D), targets (N,) -> nats (N,) fp32 and, if `keep`, the gradient (N, V), else nothing."""
     from paramgolf.model.kernels.gpu.softcapped_rows import run_softcapped_rows

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, library
 
 
 def packed_square(h: Tensor, slope: float) -> Tensor:
@@ -28,7 +28,7 @@ def packed_derivative(a: Tensor, slope: float) -> Tensor:
     return 2 * torch.where((a.view(torch.int16) & 1) == 1, -slope * root, root)
 
 
-@torch.library.custom_op("paramgolf::squared_up", mutates_args=())
+@library.custom_op("paramgolf::squared_up", mutates_args=())
 def squared_up(x: Tensor, weight: Tensor, slope: float) -> Tensor:
     """x (N, D), weight (H, D) bf16 -> (N, H) `packed_square` of their product."""
     from paramgolf.model.kernels.gpu.squared_products import Tiling, run_squared_product
@@ -42,7 +42,7 @@ def squared_up_shape(x: Tensor, weight: Tensor, slope: float) -> Tensor:
     return x.new_empty(len(x), len(weight))
 
 
-@torch.library.custom_op("paramgolf::squared_up_gradient", mutates_args=())
+@library.custom_op("paramgolf::squared_up_gradient", mutates_args=())
 def squared_up_gradient(gradient: Tensor, weight: Tensor, a: Tensor, slope: float) -> Tensor:
     """gradient (N, D) of y, weight (D, H) of the second projection, a (N, H) -> (N, H), the gradient of h."""
     from paramgolf.model.kernels.gpu.squared_products import Tiling, run_squared_product

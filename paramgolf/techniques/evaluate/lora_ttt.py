@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from paramgolf.evaluate.adapt import AdapterConfig, Reader
-from paramgolf.evaluate.adapters import adapted, frozen_weights
+from paramgolf.evaluate.adapters import adapted
 from paramgolf.evaluate.documents import document_spans, score_pieces
 from paramgolf.evaluate.pace import EvaluationPace
 from paramgolf.evaluate.readings import reading_batches, reading_queue, shared_out
 from paramgolf.evaluate.score import Scored
 from paramgolf.evaluate.slots import Bench
+from paramgolf.parts import frozen_weights
 from paramgolf.registry import technique
 
 

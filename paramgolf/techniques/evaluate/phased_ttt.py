@@ -19,13 +19,14 @@ from typing import ClassVar
 import numpy as np
 
 from paramgolf.evaluate.adapt import AdapterConfig, Reader
-from paramgolf.evaluate.adapters import adapted, frozen_weights, kept_weights
+from paramgolf.evaluate.adapters import adapted, kept_weights
 from paramgolf.evaluate.descent import Descent, Known, shared_rows
 from paramgolf.evaluate.documents import Pieces, Spans, document_pieces, document_spans, score_pieces
 from paramgolf.evaluate.pace import EvaluationPace
 from paramgolf.evaluate.readings import Readings, reading_batches, reading_queue, shared_out
 from paramgolf.evaluate.score import Scored
 from paramgolf.evaluate.slots import Bench
+from paramgolf.parts import frozen_weights
 from paramgolf.registry import technique
 
 
