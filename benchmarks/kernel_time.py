@@ -1,0 +1,129 @@
+"""Attention backends and our kernels alone, in milliseconds: medians on one batch of real documents.
+
+    python benchmarks/kernel_time.py pr1855 --data data/english8192 --set data.variant=sp8192 --tokens 98304
+
+Attention is timed through every backend that can do the preset's batches on this device; the kernels, which need a
+GPU, at the preset's width with hidden width 4 and its vocabulary, beside the products and passes that they replace.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from paramgolf import techniques  # noqa: F401  (fills the registry)
+from paramgolf.batch import Batch
+from paramgolf.config import overridden
+from paramgolf.data.dataset import open_dataset
+from paramgolf.model.attention import attend, plan, present, takes
+from paramgolf.model.kernels.softcapped_loss import head_costs
+from paramgolf.model.kernels.squared_feed_forward import squared_up, squared_up_gradient
+from paramgolf.presets import preset
+from paramgolf.run import Run
+from paramgolf.train.distributed import pick_device
+
+REPEATS = 15
+SLOW = ("plain", "sdpa")
+"""Backends that hold every pair of tokens: only where rows are short."""
+
+
+def milliseconds(work: Callable[[], object], device: torch.device) -> float:
+    for _ in range(3):
+        work()
+    times = []
+    for _ in range(REPEATS):
+        wait(device)
+        began = time.perf_counter()
+        work()
+        wait(device)
+        times.append(1000 * (time.perf_counter() - began))
+    return statistics.median(times)
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def time_attention(run: Run, batch: Batch, device: torch.device) -> None:
+    model, packed = run.model, batch.cu_seqlens is not None
+    dtype, width = torch.bfloat16 if device.type == "cuda" else torch.float32, model.dim // model.heads
+    counts = (model.heads, model.kv_heads, model.kv_heads)
+    given = [torch.randn(*batch.ids.shape, n, width, device=device, dtype=dtype, requires_grad=True) for n in counts]
+    print(f"{'attention':12} {'forward':>9} {'backward':>9}")
+    for backend in present(device.type):
+        long = batch.ids.shape[1] > 8192
+        no_gradient = (backend, device.type) == ("flex", "cpu")
+        if not takes(backend, packed=packed) or (long and backend in SLOW) or no_gradient:
+            continue
+        how = plan(backend, batch)
+        compiled = torch.compile(attend, dynamic=False) if device.type == "cuda" else attend
+        y = compiled(*given, how)
+        weight = torch.randn_like(y)
+
+        def back(y: Tensor = y, weight: Tensor = weight) -> object:
+            return torch.autograd.grad(y, given, weight, retain_graph=True)
+
+        with torch.no_grad():
+            forward = milliseconds(lambda: compiled(*given, how), device)  # noqa: B023
+        print(f"{backend:12} {forward:9.3f} {milliseconds(back, device):9.3f}", flush=True)
+
+
+def time_kernels(run: Run, tokens: int, device: torch.device) -> None:
+    dim, hidden, vocab = run.model.dim, 4 * run.model.dim, run.model.vocab
+
+    def draw(*shape: int, scale: float = 1.0) -> Tensor:
+        return (scale * torch.randn(*shape, device=device)).bfloat16()
+
+    x, up, down, head = (
+        draw(tokens, dim),
+        draw(hidden, dim, scale=0.04),
+        draw(dim, hidden, scale=0.02),
+        draw(vocab, dim),
+    )
+    targets = torch.randint(0, vocab, (tokens,), device=device)
+    a, h = squared_up(x, up, 0.5), x @ up.T
+    square = torch.compile(lambda h: F.leaky_relu(h, 0.5).square())
+    rows: dict[str, Callable[[], object]] = {
+        "up product": lambda: x @ up.T,
+        "leaky square": lambda: square(h),
+        "up product and square": lambda: squared_up(x, up, 0.5),
+        "down product's gradient": lambda: x @ down,
+        "the same times the square's derivative": lambda: squared_up_gradient(x, down, a, 0.5),
+        "head product": lambda: x @ head.T,
+        "head product and loss": lambda: head_costs(x, head, targets, 30.0, False),
+        "head product, loss and gradient": lambda: head_costs(x, head, targets, 30.0, True),
+    }
+    for name, work in rows.items():
+        print(f"{name:40} {milliseconds(work, device):9.3f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("preset")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--set", dest="settings", action="append", default=[])
+    parser.add_argument("--tokens", type=int, default=98_304)
+    options = parser.parse_args()
+    # The gradient is taken many times over.
+    torch._functorch.config.donated_buffer = False
+    run, device = overridden(preset(options.preset), options.settings), pick_device("auto")
+    shards = open_dataset(options.data, run.data.variant).train
+    sizes = {"tokens": options.tokens, "seq_len": run.train.seq_len, "rank": 0, "world": 1}
+    batch = run.data.loader.build(shards, seed=run.seed, **sizes).next().to(device)
+    if batch.cu_seqlens is not None:
+        lengths = batch.cu_seqlens.diff().double()
+        print(f"{int((lengths > 0).sum())} documents in {options.tokens:,} tokens, ", end="")
+        print(f"sum of squared lengths over tokens {float(lengths.square().sum()) / options.tokens:,.0f}")
+    time_attention(run, batch, device)
+    if device.type == "cuda":
+        time_kernels(run, options.tokens, device)
+
+
+if __name__ == "__main__":
+    main()
