@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from paramgolf.bundle.rename import with_short_names
 from paramgolf.bundle.shrink import base85_literal, dense_literal, loader, minified, packed
+from paramgolf.bundle.slim import reads_signature
 
 SCRIPT = """
 import json
@@ -91,6 +92,20 @@ def test_attributes_of_modules_stay():
 
 
 def test_annotations_that_operators_of_torch_read_are_kept():
-    head = "import torch\n@torch.library.custom_op('test::once', mutates_args=())\n"
+    head = "import torch\nfrom torch import library\n@library.custom_op('test::once', mutates_args=())\n"
     source = head + "def once(x: torch.Tensor) -> torch.Tensor:\n    return x.clone()\n"
     assert minified(source).count("Tensor") == source.count("Tensor")
+
+
+def test_a_decorator_that_reads_annotations_is_known():
+    """Operators of torch and kernels of Triton; an ordinary decorator needs none."""
+
+    def reads(decorator: str) -> bool:
+        (function,) = ast.parse(f"{decorator}\ndef once(x: Tensor) -> Tensor: ...").body
+        assert isinstance(function, ast.FunctionDef)
+        return reads_signature(function)
+
+    assert reads("@library.custom_op('test::once', mutates_args=())")
+    assert reads("@once.register_fake")
+    assert reads("@triton.jit")
+    assert not reads("@cache")
