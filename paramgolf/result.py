@@ -52,6 +52,8 @@ class Result:
     attention_backend: str
     torch: str
     git_commit: str
+    warmup_seconds: float = 0.0
+    """Compiling and warm-up steps before the clock, wall seconds; little where a run before it filled the cache."""
 
     def as_json(self) -> dict[str, Any]:
         """The object of `result.json`."""

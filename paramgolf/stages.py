@@ -79,6 +79,7 @@ class Exported(NamedTuple):
     export_seconds: float
     artifact_bytes: int
     code_bytes: int
+    warmup_seconds: float = 0.0
 
 
 def execute(session: Session) -> Result:
@@ -149,6 +150,7 @@ def train_stage(session: Session, validation: Validation) -> Trained:
         train_seconds=outcome.seconds,
         step_ms=outcome.step_ms,
         by_clock=run.train.by == "clock" and outcome.steps < run.train.steps,
+        warmup_seconds=outcome.warmup_seconds,
         peak_mib=peak,
         reserved_mib=reserved,
     )
@@ -268,6 +270,7 @@ def export_stage(
                 export_seconds=time.perf_counter() - began,
                 artifact_bytes=len(artifact),
                 code_bytes=code,
+                warmup_seconds=outcome.warmup_seconds,
             )
             folder.write_bytes(folder.artifact, artifact)
             folder.write_json(folder.export, exported._asdict())
@@ -338,6 +341,7 @@ def score_stage(session: Session, validation: Validation) -> Result:
         params=exported.params,
         steps=exported.steps,
         train_seconds=exported.train_seconds,
+        warmup_seconds=exported.warmup_seconds,
         eval_seconds=seconds,
         export_seconds=exported.export_seconds,
         step_ms_median=exported.step_ms_median,

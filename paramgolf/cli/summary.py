@@ -41,9 +41,10 @@ def score_rows(result: Result, scale: Sequence[Reference]) -> Iterable[tuple[str
 def budget_rows(result: Result, contest: Contest) -> Iterable[tuple[str, str, str, str, str]]:
     """Spent and allowed, for bytes and for both clocks."""
     sizes = f"weights {result.artifact_bytes:,} + code {result.code_bytes:,}, bytes"
+    compiled = f"seconds, after {result.warmup_seconds:.0f} of compiling" if result.warmup_seconds else "seconds"
     rows: tuple[tuple[str, float, float, bool, str], ...] = (
         ("bytes", result.total_bytes, result.byte_budget, result.within_budget.bytes, sizes),
-        ("training", result.train_seconds, contest.train_seconds, result.within_budget.train, "seconds"),
+        ("training", result.train_seconds, contest.train_seconds, result.within_budget.train, compiled),
         ("evaluation", result.eval_seconds, contest.eval_seconds, result.within_budget.eval, "seconds"),
     )
     for name, spent, allowed, kept, note in rows:

@@ -22,10 +22,12 @@ from paramgolf.presets import preset
 from paramgolf.run import Run
 from paramgolf.stages import Session
 from paramgolf.train.checkpoint import has_checkpoint, load_checkpoint
-from paramgolf.train.distributed import Place
+from paramgolf.train.distributed import Place, keep_compiled
 
 DATA = Path("data")
 """Where corpora are prepared and data is fetched to, unless told otherwise."""
+COMPILED = "compiled"
+"""Below it: what the compiler made for a GPU, so that the next run of the same shapes starts in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +179,8 @@ def session(
     `listeners` and `progress` are told on rank 0 only. Raises `UsageError` when another process works on the folder.
     """
     ask = asked(launch)
+    if place.device.type == "cuda" and ask.run.train.compile:
+        keep_compiled(launch.data_root / COMPILED)
     ask = Asked(ask.run, RunFolder(from_first(place, ask.folder.path)))
     dataset = first_then_others(place, lambda: folder_data(ask, launch, progress if place.first else None))
     folder = ask.folder

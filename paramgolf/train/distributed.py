@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -89,6 +90,15 @@ def placed(wanted: str = "auto") -> Iterator[Place]:
         yield Place(device, rank, world)
     finally:
         dist.destroy_process_group()
+
+
+def keep_compiled(folder: Path) -> None:
+    """Let torch's compiler keep its kernels in `folder`, where the next process finds them, unless told otherwise.
+
+    Call it before anything is compiled. `TORCHINDUCTOR_CACHE_DIR` and `TRITON_CACHE_DIR` hold where they are set.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder.absolute()))
+    os.environ.setdefault("TRITON_CACHE_DIR", str(folder.absolute() / "triton"))
 
 
 def average_over_ranks(tensors: Sequence[Tensor], world: int) -> None:

@@ -1,6 +1,7 @@
 """The one training loop: by the clock or by steps, on any number of ranks, resumable at every step."""
 
 import math
+import time
 from collections.abc import Callable
 from signal import Signals
 from typing import Any, NamedTuple
@@ -32,6 +33,8 @@ class Outcome(NamedTuple):
     """Median time of a step, milliseconds."""
     loss: float
     """Training loss of the last step, nats a token."""
+    warmup_seconds: float = 0.0
+    """Wall seconds of compiling and of the warm-up steps, before the clock; 0 where nothing is compiled."""
 
 
 class Trainer:
@@ -47,6 +50,7 @@ class Trainer:
         self.clock = clock
         self.place = place
         self.step = 0
+        self.warmup_seconds = 0.0
         self.accumulation = config.accumulation(place.world)
         self.grown = Grown(config.seq_len, 0, 0)
         if config.seq_growth:
@@ -112,8 +116,7 @@ class Trainer:
 
     def warm_up(self, events: Events) -> None:
         """Compile and autotune on real steps before the clock, then restore weights, optimizer and data position."""
-        if self.place.device.type != "cuda":
-            return
+        began = time.perf_counter()
         weights = {name: parameter.detach().clone() for name, parameter in self.optimizer.parameters.items()}
         state, position, grown = self.optimizer.snapshot(), self.loader.state(), self.grown
         fractions = [fraction for fraction in self.phases() for _ in range(self.config.warmup)]
@@ -129,6 +132,8 @@ class Trainer:
         self.grown = grown
         self.loader.resize(grown.seq_len)
         self.loader.restore(position)
+        self.warmup_seconds = time.perf_counter() - began
+        events.emit("warmed_up", steps=len(fractions), phases=len(self.phases()), seconds=self.warmup_seconds)
 
     def phases(self) -> list[float]:
         """Where in training (0..1) a graph comes in: at the start, at switches of the model, at new rows."""
@@ -207,7 +212,7 @@ def train(trainer: Trainer, events: Events, hooks: Hooks, stop: StopRequest, not
         number = int(asked)  # the first rank's: another one may not have been signalled itself
         told = f"stopped by {Signals(number).name} after step {trainer.step}; everything so far is saved"
         raise Interrupted(told, signal_number=number)
-    outcome = Outcome(trainer.step, clock.elapsed, 1000 * clock.median_step(), loss)
+    outcome = Outcome(trainer.step, clock.elapsed, 1000 * clock.median_step(), loss, trainer.warmup_seconds)
     save_finite(trainer, hooks, {**notes, "trained": outcome._asdict()})
     return outcome
 

@@ -13,17 +13,31 @@ from safetensors.torch import load_file
 from tiny import tiny_run, tiny_session
 
 from paramgolf.errors import GolfError, Interrupted, OverTime
-from paramgolf.events import Event, read_events
+from paramgolf.events import Event, Events, read_events
+from paramgolf.optim.groups import Optimizer
 from paramgolf.optim.schedule import Progress
 from paramgolf.run import Run
-from paramgolf.stages import Session, execute, train_stage
+from paramgolf.stages import Session, execute, fresh_model, train_stage, training_loader
 from paramgolf.techniques.data import Packed
+from paramgolf.techniques.model import Recurrence, UntiedPasses
+from paramgolf.techniques.optim import EMA, EMANesterov
 from paramgolf.train.checkpoint import FILE_NAME, load_checkpoint
+from paramgolf.train.clock import Clock
+from paramgolf.train.growth import SeqGrowth
+from paramgolf.train.loop import Trainer
 from paramgolf.validation import Validation
 
 
 def trained(session: Session) -> Any:
     return train_stage(session, Validation.of(session.run, session.dataset, session.place, session.events))
+
+
+def trainer_of(session: Session) -> Trainer:
+    """A trainer before its first step."""
+    run, place = session.run, session.place
+    model = fresh_model(run, place)
+    optimizer, loader = Optimizer(model, run.optim), training_loader(session)
+    return Trainer(run.train, model, optimizer, loader, Clock(run.train, 1e9), place)
 
 
 def told(path: Path, kind: str) -> list[Event]:
@@ -165,6 +179,30 @@ def test_validation_and_checkpoints_change_nothing(tiny_data, tmp_path: Path):
     assert losses(tmp_path / "busy") == losses(tmp_path / "plain")
     for name, weight in weights(tmp_path / "plain").items():
         assert torch.equal(weights(tmp_path / "busy")[name], weight), name
+
+
+def test_warm_up_leaves_no_trace(tiny_data, tmp_path: Path):
+    """Weights, optimizer, average, rows, order and place in the data are what they were before."""
+    run = tiny_run(warmup=2, seq_growth=SeqGrowth(earlier=(16,), until=(0.5,), rewarm=2))
+    run = replace(
+        run,
+        model=replace(run.model, order=Recurrence(first=0, last=1, starts=(0.3,)), repeats=UntiedPasses(mlp=True)),
+        optim=replace(run.optim, average=EMA(decay=0.9), look_ahead=EMANesterov()),
+    )
+    losses_of, told_by = {}, {}
+    for name in ("plain", "warmed"):
+        trainer = trainer_of(tiny_session(run, tiny_data, tmp_path / name))
+        if name == "warmed":
+            trainer.warm_up(Events(listeners=(lambda event: told_by.setdefault(event["event"], event),)))
+        losses_of[name] = []
+        for _ in range(run.train.steps):
+            trainer.advance()
+            losses_of[name].append(trainer.finished_loss(trainer.step - 1))
+        losses_of[name] += [tensor.clone() for tensor in trainer.optimizer.state_dict().values()]
+    for plain, warmed in zip(losses_of["plain"], losses_of["warmed"], strict=True):
+        assert plain == warmed if isinstance(plain, float) else torch.equal(plain, warmed)
+    assert told_by["warmed_up"]["steps"] == 2 * told_by["warmed_up"]["phases"] == 6, "start, second pass, longer rows"
+    assert told_by["warmed_up"]["seconds"] > 0
 
 
 def test_another_seed_is_another_model(tiny_data, tmp_path: Path):
