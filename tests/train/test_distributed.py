@@ -1,0 +1,32 @@
+"""What processes share: the place of compiled kernels."""
+
+import os
+from pathlib import Path
+
+import pytest
+from torch._inductor.runtime.cache_dir_utils import cache_dir, triton_cache_dir
+
+from paramgolf.train.distributed import keep_compiled
+
+PLACES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+
+
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name in PLACES:
+        monkeypatch.setenv(name, "")  # so that what the code sets is undone
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def test_compiled_kernels_are_kept_where_the_run_says(unset, tmp_path: Path):
+    keep_compiled(tmp_path / "compiled")
+    assert cache_dir() == str(tmp_path / "compiled")
+    assert triton_cache_dir(0) == str(tmp_path / "compiled" / "triton")
+
+
+def test_a_place_that_somebody_chose_holds(unset, tmp_path: Path):
+    for name in PLACES:
+        unset.setenv(name, str(tmp_path / name))
+    keep_compiled(tmp_path / "compiled")
+    assert [os.environ[name] for name in PLACES] == [str(tmp_path / name) for name in PLACES]
