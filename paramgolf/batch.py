@@ -46,5 +46,4 @@ class Batch(NamedTuple):
         if self.cu_seqlens is None:
             return torch.zeros_like(self.ids)
         place = torch.arange(self.ids.shape[1], device=self.ids.device, dtype=torch.int32)
-        # Looked up in its final shape: the compiler takes no view of it into FlexAttention.
-        return torch.searchsorted(self.cu_seqlens, place.expand_as(self.ids).contiguous(), right=True) - 1
+        return (torch.searchsorted(self.cu_seqlens, place, right=True) - 1).expand_as(self.ids)

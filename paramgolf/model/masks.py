@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from paramgolf.batch import Batch
 
@@ -20,6 +20,22 @@ def dense_mask(segments: Tensor, window: int = 0) -> Tensor:
     return (past & (segments[:, :, None] == segments[:, None, :]))[:, None]
 
 
+@library.custom_op("paramgolf::settled", mutates_args=())
+def settled(numbers: Tensor) -> Tensor:
+    """A copy of `numbers` whose layout in memory is decided.
+
+    The compiler of torch 2.11 leaves that of what it computes itself open too long for a mask of FlexAttention, when
+    there are no gradients ("convert FlexibleLayout to FixedLayout first").
+    """
+    return numbers.clone()
+
+
+@settled.register_fake
+def settled_like(numbers: Tensor) -> Tensor:
+    """What `settled` returns, without values."""
+    return torch.empty_like(numbers)
+
+
 def block_mask(batch: Batch, window: int = 0) -> Any:
     """The FlexAttention mask of `batch`: which blocks a query block sees wholly, and which in part.
 
@@ -29,7 +45,7 @@ def block_mask(batch: Batch, window: int = 0) -> Any:
     from torch.nn.attention.flex_attention import BlockMask
 
     length = batch.ids.shape[1]
-    segments, reach = batch.segments(), window or length
+    segments, reach = settled(batch.segments()), window or length
 
     def inside(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
         return (i >= j) & (i - j < reach) & (segments[b, i] == segments[b, j])

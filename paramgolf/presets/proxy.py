@@ -34,6 +34,14 @@ class Proxy:
         devices = self.contest.devices / run.contest.devices
         return self.step_ratio or seconds * devices * run.train.batch_tokens / self.batch_tokens
 
+    def device_tokens(self, run: Run) -> int:
+        """What a device holds at once: the batch in as few equal parts as `run` allows, of whole rows."""
+        row, most = run.train.seq_len, run.train.device_tokens
+        parts = -(-self.batch_tokens // most)
+        while self.batch_tokens % (parts * row) and parts * row < self.batch_tokens:
+            parts += 1
+        return self.batch_tokens // parts
+
     def __call__(self, run: Run) -> Run:
         """`run` in this contest. Raises `ValueError` when the batch does not hold whole rows."""
         ratio, matrix, train = self.ratio(run), run.optim.matrix, run.train
@@ -51,7 +59,7 @@ class Proxy:
             train=replace(
                 train,
                 batch_tokens=self.batch_tokens,
-                device_tokens=min(train.device_tokens, self.batch_tokens),
+                device_tokens=self.device_tokens(run),
                 seq_growth=growth and replace(growth, rewarm=round(growth.rewarm * ratio)),
             ),
         )
