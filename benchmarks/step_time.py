@@ -32,6 +32,8 @@ GAINS = (
     "model.fused=loss",
     "model.fused=loss,feed_forward",
     "model.fused=loss,feed_forward,queries_keys",
+    "model.fused=loss,feed_forward,queries_keys,heads",
+    "model.fused=loss,feed_forward,queries_keys,heads,scales",
     "",
     "train.record=true",
 )

@@ -116,9 +116,14 @@ class Linear(Part):
         """Whether the output is `used` times the input and nothing else, which others may then compute in its place."""
         return self.delta is None and type(self).forward is Linear.forward
 
+    def matrix(self, dtype: torch.dtype, gain: Tensor | None = None) -> Tensor:
+        """(out, in): `used` in `dtype`, its rows times `gain` (out), if one is given, before they are rounded."""
+        used = self.used()
+        return (used if gain is None else used * gain[:, None]).to(dtype)
+
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out)."""
-        y = F.linear(x, self.used().to(x.dtype))
+        y = F.linear(x, self.matrix(x.dtype))
         return y if self.delta is None else y + self.delta(x)
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from paramgolf.model.config import GPTConfig
 from paramgolf.model.kernels import kernel_takes
+from paramgolf.model.kernels.mixed_norm import mixed_norm
 from paramgolf.model.kernels.own_value import without_own_value
 from paramgolf.model.kernels.query_key import queries_keys_values
 from paramgolf.model.slots import Half, Pass, PerLayer, Sublayers, Tap
@@ -37,6 +38,7 @@ def kinds(modules: nn.ModuleList) -> tuple[str, ...]:
 
 ONE_PASS_QK = ("norm", "rotation", "gain")
 ONE_PASS_HEADS = ("own_value", "gate")
+ONE_PASS_NORMS = ((), ("factor",))
 
 
 class Attention(Part):
@@ -67,11 +69,19 @@ class Attention(Part):
             "heads" in config.fused and kinds(self.on_heads) == ONE_PASS_HEADS and power_of_two(dims.head_dim)
         )
 
-    def forward(self, x: Tensor, now: Pass) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+    def forward(self, x: Tensor, now: Pass, lead: Tensor | None = None, gain: Tensor | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D), times `gain` (D); `lead` is what gates read of `x`, where it comes apart."""
         q, k, v = self.project(x, now)
-        y = self.rework(self.core(q, k, v, now.plan.within(self.window)), Tap(x, v))
-        return self.out(y.flatten(2))
+        y = self.rework(self.core(q, k, v, now.plan.within(self.window)), Tap(x if lead is None else lead, v)).flatten(
+            2
+        )
+        return self.out(y) if gain is None else F.linear(y, self.out.matrix(y.dtype, gain))
+
+    @property
+    def lead(self) -> int:
+        """How many leading channels of its input gates read, where a kernel does all that follows attention; else 0."""
+        gate: Any = self.on_heads[1] if self.one_pass_heads else None
+        return gate.weight.shape[1] if gate is not None else 0
 
     def project(self, x: Tensor, now: Pass) -> tuple[Tensor, Tensor, Tensor]:
         """(B, T, D) -> q (B, T, H, E), k and v (B, T, K, E) as the core takes them."""
@@ -111,6 +121,10 @@ class Block(Part):
         self.mlp = config.mlp.build(config.dims, layer, config.parameters)
         self.on_attention = self.branch(config, layer, "attention")
         self.on_mlp = self.branch(config, layer, "mlp")
+        self.folds = "scales" in config.fused
+        self.one_pass_read = (
+            "mix" in config.fused and kinds(self.on_read) == ("mix",) and kinds(self.on_norm) in ONE_PASS_NORMS
+        )
 
     @staticmethod
     def branch(config: GPTConfig, layer: int, half: Half) -> nn.ModuleList:
@@ -124,6 +138,11 @@ class Block(Part):
 
     def read(self, x: Tensor, *, now: Pass) -> Tensor:
         """What the block takes the residual to be."""
+        if self.one_pass_read and kernel_takes(x):
+            mixer: Any = self.on_read[0]
+            factor = cast(Any, self.on_norm[0]).factor if self.on_norm else 1.0
+            now.ready = mixed_norm(x, now.x0, mixer.mix, factor, self.attention.lead)
+            return now.ready.residual
         for part in self.on_read:
             x = part(x, now)
         return x
@@ -137,14 +156,28 @@ class Block(Part):
 
     def attend(self, x: Tensor, *, now: Pass) -> Tensor:
         """What attention writes."""
-        y = self.attention(self.normed(x), now)
+        ready = now.ready if now.ready is not None and now.ready.residual is x else None
+        normed = self.normed(x) if ready is None else ready.whole
+        lead = ready.lead if ready is not None and self.attention.lead else None
+        if (gain := self.folded(self.on_attention, x)) is not None and self.attention.out.bare:
+            return self.attention(normed, now, lead, gain)
+        y = self.attention(normed, now, lead)
         for part in self.on_attention:
             y = part(y)
         return y
 
     def think(self, x: Tensor) -> Tensor:
         """What the feed-forward writes."""
+        gain, mlp = self.folded(self.on_mlp, x), cast(Any, self.mlp)
+        if gain is not None and getattr(mlp, "takes_gain", False) and mlp.folds():
+            return cast(Tensor, mlp(self.normed(x), gain))
         y = self.mlp(self.normed(x))
         for part in self.on_mlp:
             y = part(y)
         return y
+
+    def folded(self, parts: nn.ModuleList, x: Tensor) -> Tensor | None:
+        """The gain (D) that `parts` are, where the matrix before them may take it on."""
+        if not self.folds or kinds(parts) != ("scale",) or not kernel_takes(x):
+            return None
+        return cast(Tensor, cast(Any, parts[0]).scale)

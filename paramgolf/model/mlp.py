@@ -1,6 +1,7 @@
 """The feed-forward half of a block."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,6 +50,9 @@ class FeedForward:
 class FeedForwardModule(Part):
     """`down(activation(up(x)))`."""
 
+    takes_gain: ClassVar[bool] = True
+    """A gain per output may be given: it multiplies the second matrix instead of every token."""
+
     def __init__(self, dim: int, hidden: int, made_from: Parameters) -> None:
         super().__init__()
         self.activation: Activation = made_from.activation
@@ -56,9 +60,14 @@ class FeedForwardModule(Part):
         self.up = made_from.linear(dim, hidden, role=Role.MLP, init=made_from.init)
         self.down = made_from.linear(hidden, dim, role=Role.MLP, init=made_from.init_out)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+    def forward(self, x: Tensor, gain: Tensor | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D), times `gain` (D)."""
         slope = getattr(self.activation, "squared_slope", None)
-        if slope is None or not (self.fused and kernel_takes(x) and self.up.bare and self.down.bare):
-            return self.down(self.activation(self.up(x)))
-        return squared_feed_forward(x, self.up.used().to(x.dtype), self.down.used().to(x.dtype), slope)
+        if slope is not None and self.fused and kernel_takes(x) and self.up.bare and self.down.bare:
+            return squared_feed_forward(x, self.up.matrix(x.dtype), self.down.matrix(x.dtype, gain), slope)
+        hidden = self.activation(self.up(x))
+        return self.down(hidden) if gain is None else F.linear(hidden, self.down.matrix(x.dtype, gain))
+
+    def folds(self) -> bool:
+        """Whether nothing stands between the second matrix and the output."""
+        return self.down.bare

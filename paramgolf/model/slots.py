@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from paramgolf.batch import Batch
 from paramgolf.model.attention import AttentionPlan, attend
+from paramgolf.model.kernels.mixed_norm import Normed
 from paramgolf.parts import Init, Linear, Part, Role, kaiming
 from paramgolf.registry import technique
 
@@ -66,13 +67,15 @@ class Pass:
     """(B, T, D) the normalized embedding that entered the first block."""
     notes: dict[str, Tensor] = field(default_factory=dict)
     """What a technique leaves for later layers, under a key of its own."""
+    ready: Normed | None = None
+    """What a block has read last, where it was normalized in the same piece."""
 
 
 class Tap(NamedTuple):
     """What attention leaves for the parts that rework its output."""
 
     x_BTD: Tensor
-    """The block's normalized input."""
+    """The block's normalized input; no more than the channels that gates read, where a kernel does all that follows."""
     v_BTKE: Tensor
 
 
@@ -286,10 +289,10 @@ class Activation(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
-Fused = Literal["feed_forward", "loss", "queries_keys", "heads"]
-"""What a kernel of our own can do in one piece."""
+Fused = Literal["feed_forward", "loss", "queries_keys", "heads", "scales", "mix"]
+"""What can be done in one piece: by a kernel of our own, or (`scales`) by matrices that take on what follows them."""
 
-FUSED: tuple[Fused, ...] = ("feed_forward", "loss", "queries_keys", "heads")
+FUSED: tuple[Fused, ...] = ("feed_forward", "loss", "queries_keys", "heads", "scales", "mix")
 
 
 class Parameters(NamedTuple):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from paramgolf.batch import Batch
 from paramgolf.model.gpt import GPT
+from paramgolf.model.kernels.mixed_norm import blended_norm, mixed_norm
 from paramgolf.model.kernels.softcapped_loss import head_nats, softcapped_costs, softcapped_gradient
 from paramgolf.model.kernels.squared_feed_forward import (
     packed_derivative,
@@ -17,8 +18,10 @@ from paramgolf.model.kernels.squared_feed_forward import (
     squared_up,
     squared_up_gradient,
 )
-from paramgolf.model.slots import FUSED, OneLane, Straight
+from paramgolf.model.mlp import GELU, FeedForwardModule
+from paramgolf.model.slots import FUSED, Activation, DenseLinear, KaimingInit, Parameters, Straight
 from paramgolf.presets import preset
+from paramgolf.techniques.model import LeakyReLUSquared, TwoLanes
 
 
 def error(found: Tensor, wanted: Tensor) -> float:
@@ -49,6 +52,23 @@ def test_gradient_left_in_the_logits_is_the_derivative_of_the_costs() -> None:
     softcapped_costs(logits, targets, 30.0).sum().backward()
     assert logits.grad is not None
     assert torch.allclose(softcapped_gradient(logits.detach(), targets, 30.0), logits.grad, atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", [GELU(), LeakyReLUSquared()])
+def test_matrices_take_on_the_gain_of_what_they_write(activation: Activation) -> None:
+    made_from = Parameters(DenseLinear(), KaimingInit(), KaimingInit(), activation, fused=True)
+    torch.manual_seed(6)
+    half = FeedForwardModule(16, 32, made_from)
+    half.reset()
+    x, gain = torch.randn(2, 5, 16).requires_grad_(), torch.randn(16).requires_grad_()
+    inputs = [x, gain, *half.parameters()]
+    wanted, found = gain * half(x), half(x, gain)
+    assert torch.allclose(found, wanted, atol=1e-6)
+    weight = torch.randn_like(wanted)
+    for mine, plain in zip(
+        torch.autograd.grad(found, inputs, weight), torch.autograd.grad(wanted, inputs, weight), strict=True
+    ):
+        assert torch.allclose(mine, plain, atol=1e-5)
 
 
 def on_gpu(*shape: int, scale: float = 1.0) -> Tensor:
@@ -109,10 +129,35 @@ def test_fused_loss_has_the_value_and_gradients_of_the_plain_one(vocab: int, com
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("width", "lead", "goes_on"), [(512, 12, True), (512, 12, False), (96, 0, True), (1024, 5, True)]
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_mixed_norm_has_the_gradients_of_the_plain_one(width: int, lead: int, goes_on: bool, compiled: bool) -> None:
+    x, x0, mix = on_gpu(1, 1001, width), on_gpu(1, 1001, width, scale=3.0), on_gpu(2, width).float()
+    inputs = (x.requires_grad_(), x0.requires_grad_(), mix.requires_grad_())
+    wide = (x.detach().float().requires_grad_(), x0.detach().float().requires_grad_(), mix.detach().requires_grad_())
+    wanted = blended_norm(*wide, 0.5, lead)
+    found = (torch.compile(mixed_norm) if compiled else mixed_norm)(*inputs, 0.5, lead)
+    weights = [on_gpu(*tensor.shape) for tensor in found]
+    used = [place for place, tensor in enumerate(found) if tensor.numel() and (place or goes_on)]
+    for mine, plain in zip(found, wanted, strict=True):
+        assert not plain.numel() or error(mine, plain) < 1e-2
+    for mine, plain in zip(
+        torch.autograd.grad([found[place] for place in used], inputs, [weights[place] for place in used]),
+        torch.autograd.grad([wanted[place] for place in used], wide, [weights[place].float() for place in used]),
+        strict=True,
+    ):
+        assert error(mine, plain) < 1e-2
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_model_with_all_kernels_has_the_loss_and_gradients_of_one_without(compiled: bool) -> None:
     """The shape of the last record, three layers deep; backends of attention are tested on their own."""
-    shape = replace(preset("pr1855").model, layers=3, order=Straight(), stream=OneLane(), context=512, backend="sdpa")
+    shape = replace(
+        preset("pr1855").model, layers=3, order=Straight(), stream=TwoLanes(last=1), context=512, backend="sdpa"
+    )
     generator = torch.Generator("cuda").manual_seed(4)
     ids = torch.randint(2, shape.vocab, (1, 512), device="cuda", generator=generator)
     edges = torch.tensor([0, 100, 300, 512, 512], dtype=torch.int32, device="cuda")

@@ -7,6 +7,7 @@ Source: the baseline; in every record. Cost: 2·D parameters a layer.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -30,6 +31,8 @@ class BranchScale:
 
 class BranchGain(Part):
     """A vector that multiplies."""
+
+    kernel_kind: ClassVar[str] = "scale"
 
     scale: nn.Parameter
 

@@ -8,6 +8,7 @@ Pitfall: gates that read the norm's output see it shrunk too.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -27,6 +28,8 @@ class LNScale:
 
 class DepthShrink(nn.Module):
     """A constant factor."""
+
+    kernel_kind: ClassVar[str] = "factor"
 
     def __init__(self, factor: float) -> None:
         super().__init__()

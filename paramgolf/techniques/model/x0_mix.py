@@ -11,6 +11,7 @@ Source: the baseline, from the NanoGPT speedrun. Cost: 2·D parameters a layer, 
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,8 @@ def blend_of(keep: float) -> Init:
 
 class X0Mixer(Part):
     """Two vectors, one for the residual and one for x0."""
+
+    kernel_kind: ClassVar[str] = "mix"
 
     mix: nn.Parameter
 
