@@ -12,6 +12,9 @@ from torch import Tensor
 
 from paramgolf.errors import UsageError
 
+BUCKET_ELEMENTS = 1 << 23
+"""Of gradients that travel together: 32 MiB, enough to fill the links, few enough to have several under way."""
+
 
 class Place(NamedTuple):
     """Where this process stands."""
@@ -41,7 +44,9 @@ class Place(NamedTuple):
     def gather(self, share: Tensor) -> Callable[[], Tensor]:
         """Start to collect (k, ...) `share`s of every rank; the result waits and gives (world·k, ...) in rank order."""
         whole = share.new_empty(self.world * len(share), *share.shape[1:])
-        work = dist.all_gather_into_tensor(whole, share.contiguous(), async_op=True)
+        # Under its later name from torch 2.13 on, where the earlier one warns.
+        collect = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+        work = collect(whole, share.contiguous(), async_op=True)
 
         def arrived() -> Tensor:
             work.wait()
@@ -102,11 +107,31 @@ def keep_compiled(folder: Path) -> None:
 
 
 def average_over_ranks(tensors: Sequence[Tensor], world: int) -> None:
-    """Replace each of `tensors`, fp32 on one device, by its mean over ranks, in one collective."""
+    """Replace each of `tensors`, fp32 on one device, by its mean over ranks.
+
+    In buckets: while one travels, the next is put together and the one before it is taken apart.
+    """
     if world == 1:
         return
-    flat = torch.cat([tensor.flatten() for tensor in tensors])
-    dist.all_reduce(flat)
-    flat /= world
-    for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
-        tensor.copy_(mean.view_as(tensor))
+    under_way = []
+    for bucket in buckets(tensors):
+        flat = torch.cat([tensor.flatten() for tensor in bucket])
+        under_way.append((bucket, flat, dist.all_reduce(flat, async_op=True)))
+    for bucket, flat, work in under_way:
+        work.wait()
+        flat /= world
+        parts = flat.split([tensor.numel() for tensor in bucket])
+        means = [part.view_as(tensor) for part, tensor in zip(parts, bucket, strict=True)]
+        torch._foreach_copy_(bucket, means)
+
+
+def buckets(tensors: Sequence[Tensor], most: int = BUCKET_ELEMENTS) -> Iterator[list[Tensor]]:
+    """`tensors` in order, in groups of at most `most` elements; a larger one stands alone."""
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        if bucket and sum(other.numel() for other in bucket) + tensor.numel() > most:
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket

@@ -1,12 +1,13 @@
-"""What processes share: the place of compiled kernels."""
+"""What processes share: the place of compiled kernels, gradients."""
 
 import os
 from pathlib import Path
 
 import pytest
+import torch
 from torch._inductor.runtime.cache_dir_utils import cache_dir, triton_cache_dir
 
-from paramgolf.train.distributed import keep_compiled
+from paramgolf.train.distributed import buckets, keep_compiled
 
 PLACES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 
@@ -30,3 +31,11 @@ def test_a_place_that_somebody_chose_holds(unset, tmp_path: Path):
         unset.setenv(name, str(tmp_path / name))
     keep_compiled(tmp_path / "compiled")
     assert [os.environ[name] for name in PLACES] == [str(tmp_path / name) for name in PLACES]
+
+
+def test_buckets_hold_every_tensor_once_in_order():
+    tensors = [torch.zeros(size) for size in (3, 4, 1, 9, 1, 2, 5)]
+    found = list(buckets(tensors, most=8))
+    assert [[tensor.numel() for tensor in bucket] for bucket in found] == [[3, 4, 1], [9], [1, 2, 5]]
+    assert [id(tensor) for bucket in found for tensor in bucket] == [id(tensor) for tensor in tensors]
+    assert not list(buckets([]))
