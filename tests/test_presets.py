@@ -142,6 +142,12 @@ def test_the_last_record_differs_from_pr1787_as_published():
     }
 
 
+def test_side_projections_are_stepped_by_muon_and_from_549_to_1204_by_adamw():
+    """Presets catalogue §3, group details."""
+    by_adamw = [name for name in PRESETS if preset(name).optim.projections == "scalar"]
+    assert by_adamw == ["pr549", "pr1019", "pr1060", "pr1204", "pr2058"]
+
+
 def test_steps_between_milestones_are_small():
     assert changes("pr1530", "pr1626") == {
         "optim.matrix.lr": 0.026,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -44,13 +45,15 @@ class OptimConfig:
     """Optimizer of a run. The defaults are the published baseline's, with a constant learning rate."""
 
     matrix: MuonConfig = MuonConfig()
-    """Attention, feed-forward and projection matrices."""
+    """Attention and feed-forward matrices, and projections unless `projections` says otherwise."""
     token: AdamConfig = AdamConfig(lr=0.05)
     """Token embedding, tied or not, and side embeddings."""
     head: AdamConfig = AdamConfig(lr=0.008)
     """Untied output projection."""
     scalar: AdamConfig = AdamConfig(lr=0.04)
     """Gains, mixes and gates."""
+    projections: Literal["matrix", "scalar"] = "matrix"
+    """Group that steps the small projections beside the blocks (`Role.PROJECTION`)."""
     schedule: Schedule = Constant()
     """Scale of every learning rate as training goes on."""
     clip: float = 0.0
@@ -65,8 +68,8 @@ class OptimConfig:
     """Average of the weights that evaluation and export see; none: the weights themselves."""
 
 
-def grouped(model: nn.Module) -> dict[Group, dict[str, Tensor]]:
-    """Every parameter of `model` by name, in its group.
+def grouped(model: nn.Module, projections: str = "matrix") -> dict[Group, dict[str, Tensor]]:
+    """Every parameter of `model` by name, in its group; that of `projections` is a setting of `OptimConfig`.
 
     Raises `ValueError` naming a parameter whose role asks for a matrix and which is none.
     """
@@ -75,7 +78,7 @@ def grouped(model: nn.Module) -> dict[Group, dict[str, Tensor]]:
     for name, parameter, role in declared(model):
         assert id(parameter) not in seen, f"{name} is {seen[id(parameter)]} under another name; declare it once"
         seen[id(parameter)] = name
-        group = GROUP_OF[role]
+        group = Group(projections) if role is Role.PROJECTION else GROUP_OF[role]
         if group is Group.MATRIX and parameter.ndim != 2:
             raise ValueError(f"{name} of role {role.value} has shape {tuple(parameter.shape)}; Muon takes matrices")
         groups[group][name] = parameter
@@ -93,7 +96,7 @@ class Optimizer:
     def __init__(
         self, model: nn.Module, config: OptimConfig, *, compiled: bool = False, ranks: Ranks | None = None
     ) -> None:
-        groups = grouped(model)
+        groups = grouped(model, config.projections)
         self.config = config
         self.parameters = {name: parameter for group in groups.values() for name, parameter in group.items()}
         self.muon = Muon(

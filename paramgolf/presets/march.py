@@ -156,14 +156,15 @@ def pr414() -> Run:
 def pr549() -> Run:
     """#549, 2026-03-23. Published: 1.1194 after SGD test-time training; 26,928,220 parameters; 7,185 steps.
 
-    Squared leaky ReLU, a bigram table of 1,536 rows, at most 9,000 steps. Its side projections were stepped by AdamW,
-    here by Muon as in #414. SWA and late QAT did not run, as in #414. Export: GPTQ-lite and lzma.
+    Squared leaky ReLU, a bigram table of 1,536 rows, at most 9,000 steps, side projections stepped by AdamW. SWA and
+    late QAT did not run, as in #414. Export: GPTQ-lite and lzma.
     """
     run = pr414()
     return replace(
         run,
         name="pr549",
         model=replace(run.model, activation=LeakyReLUSquared(slope=0.5), on_embed=(BigramHash(rows=1536, width=128),)),
+        optim=replace(run.optim, projections="scalar"),
         train=replace(run.train, steps=9000),
         artifact=ArtifactConfig(coder=LzmaCoder()),
         evaluate=replace(run.evaluate, protocol=SGDTTT(lr=0.002)),

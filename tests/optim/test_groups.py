@@ -84,6 +84,17 @@ def test_groups_follow_roles_alone() -> None:
     }
 
 
+def test_projections_beside_the_blocks_may_be_stepped_with_the_scalars() -> None:
+    usual, aside = grouped(Tiny()), grouped(Tiny(), "scalar")
+    assert usual[Group.MATRIX].keys() - aside[Group.MATRIX].keys() == {"side.weight"}
+    assert aside[Group.SCALAR].keys() - usual[Group.SCALAR].keys() == {"side.weight"}
+    model, config = Tiny(), replace(CONFIG, projections="scalar")
+    optimizer = Optimizer(model, config)
+    assert "adam/exp_avg/side.weight" in optimizer.state_dict()
+    losses = run(model, optimizer, 0, 20)
+    assert losses[-1] < losses[0] / 2
+
+
 def test_defaults_are_the_published_baseline() -> None:
     config = OptimConfig()
     assert (config.matrix.lr, config.token.lr, config.head.lr, config.scalar.lr) == (0.04, 0.05, 0.008, 0.04)
