@@ -97,7 +97,7 @@ def prove(runs: Sequence[Run], folder: Path) -> list[Proof]:
         place = folder / run.name
         place.mkdir(parents=True)
         (place / "config.toml").write_text(to_toml(small))
-        (place / "train_gpt.py").write_bytes(packed(amalgamate(small).lean).content)
+        (place / "train_gpt.py").write_bytes(packed(amalgamate(small).lean, "dense").content)
     names = [run.name for run in runs]
     root = str(Path(__file__).parent.parent.parent)
     by_package = watched(f"{WATCH}\nsys.path.insert(0, {root!r})\n{BY_PACKAGE}", names, folder)

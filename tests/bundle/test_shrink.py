@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paramgolf.bundle.rename import with_short_names
-from paramgolf.bundle.shrink import base85_literal, dense_literal, loader, minified, packed
+from paramgolf.bundle.shrink import Packing, base85_literal, dense_literal, loader, minified, mixed_loader, packed
 from paramgolf.bundle.slim import reads_signature
 
 SCRIPT = """
@@ -49,10 +49,10 @@ def test_dense_is_denser():
     assert len(base85_literal(blob)[0]) > 1.24 * len(blob)
 
 
-@pytest.mark.parametrize("packing", ["dense", "base85"])
-def test_two_lines_run_alone(packing: str, tmp_path: Path):
-    shipped = packed(SCRIPT, packing)  # type: ignore[arg-type]
-    assert shipped.content.count(b"\n") == 2
+@pytest.mark.parametrize("packing", ["mixed", "dense", "base85"])
+def test_the_shipped_file_runs_alone(packing: Packing, tmp_path: Path):
+    shipped = packed(SCRIPT, packing)
+    assert packing == "mixed" or shipped.content.count(b"\n") == 2
     script = tmp_path / "train_gpt.py"
     script.write_bytes(shipped.content)
     ran = subprocess.run([sys.executable, "-I", str(script)], capture_output=True, text=True, check=True)
@@ -60,10 +60,12 @@ def test_two_lines_run_alone(packing: str, tmp_path: Path):
     assert ran.stdout == plain.stdout
 
 
-def test_source_can_be_inspected_where_kernels_need_it(tmp_path: Path):
-    text = "import inspect\ndef kernel():\n    return 1\nprint(inspect.getsource(kernel))"
+@pytest.mark.parametrize("packing", ["mixed", "dense"])
+def test_source_can_be_inspected_where_kernels_need_it(packing: str, tmp_path: Path):
+    text = "import inspect\ndef kernel():\n    return 1 # triton\nprint(inspect.getsource(kernel))"
     script = tmp_path / "train_gpt.py"
-    script.write_bytes(loader("lzma", lzma.compress(text.encode()), "dense", traced=True))
+    dense = loader("lzma", lzma.compress(text.encode()), "dense", traced=True)
+    script.write_bytes(mixed_loader(text) if packing == "mixed" else dense)
     ran = subprocess.run([sys.executable, "-I", str(script)], capture_output=True, text=True, check=True)
     assert "return 1" in ran.stdout
 
