@@ -5,10 +5,11 @@
     python benchmarks/ladder.py --data ROOT --table          # what is there so far
 
 A rung is a preset with overrides; `@h100` is added to its name (`--proxy none`: not). `--set` holds for every rung.
-ROOT is a prepared folder, or holds several, and `data.variant` of the preset chooses. A finished run is not repeated,
-an unfinished one goes on from its checkpoint: repeat the command until the table is whole. Nothing is exported or
-adapted: `bpb` is the raw validation of a run, of the averaged weights where it keeps an average, of documents where it
-packs them, else of windows side by side; `weights` is that of the weights themselves. `--protocol` scores all alike.
+ROOT is a prepared folder, or holds several, and `data.variant` of the preset chooses. A finished run is not repeated
+(remove its folder to make it again), an unfinished one goes on from its checkpoint: repeat the command until the table
+is whole. Nothing is exported or adapted: `bpb` is the raw validation of a run, of the averaged weights where it keeps
+an average, of documents where it packs them, else of windows side by side; `weights` is that of the weights themselves.
+`--protocol` scores all alike.
 """
 
 import argparse
@@ -50,6 +51,8 @@ class Row:
 
     rung: str
     seed: int
+    settings: list[str]
+    proxy: str
     digest: str
     bpb: float
     weights_bpb: float
@@ -74,7 +77,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run to be made."""
+    """One run to be made. It is known by these words: code and configuration may have moved since."""
 
     rung: str
     seed: int
@@ -92,9 +95,12 @@ class Job:
         return (*self.settings, *self.rung.split()[1:])
 
     def row(self, out: Path) -> Row | None:
-        """The outcome, if the run has been made."""
-        found = [json.loads(path.read_text()) for path in out.glob(f"*_{self.run.digest}_s{self.seed}*/{ROW}")]
-        return Row(**{**found[0], "rung": self.rung}) if found else None
+        """The outcome, if the run has been made; of several the newest."""
+        for path in sorted(out.glob(f"*_s{self.seed}*/{ROW}"), key=lambda path: path.stat().st_mtime, reverse=True):
+            row = Row(**json.loads(path.read_text()))
+            if (row.rung, row.seed, tuple(row.settings), row.proxy) == tuple(asdict(self).values()):
+                return row
+        return None
 
 
 def variant_folder(root: Path, variant: str) -> Path:
@@ -136,6 +142,8 @@ def made(job: Job, options: argparse.Namespace) -> Row:
         row = Row(
             rung=job.rung,
             seed=job.seed,
+            settings=list(job.settings),
+            proxy=job.proxy,
             digest=ready.run.digest,
             bpb=averaged.bits_per_byte,
             weights_bpb=weights.bits_per_byte,
@@ -257,6 +265,10 @@ def table(jobs: Sequence[Job], out: Path) -> None:
     if rows:
         print("\n" + "\n".join(summary(rows)))
         print(f"\n{rows[0].device}, commits {', '.join(sorted({row.commit for row in rows}))}")
+    for job in ordered:
+        row = job.row(out)
+        if row and row.digest != job.run.digest:
+            print(f"made with another configuration than today's: {job.rung}, seed {job.seed}, {row.digest}")
     if len({row.val_bytes for row in rows}) > 1:
         print("NOT ONE VALIDATION TEXT:", {row.dataset: row.val_bytes for row in rows})
     if len(rows) < len(jobs):
