@@ -1,10 +1,9 @@
-"""Context mixing gives back every text, in fewer bytes than the compressors at hand."""
+"""Context mixing gives back every text, in fewer bytes than LZMA."""
 
 import ast
 import lzma
 from pathlib import Path
 
-import brotli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,12 +21,11 @@ def test_every_ascii_text_comes_back(text: str):
     assert not code.endswith("\\")
 
 
-def test_source_is_smaller_than_by_brotli_and_lzma():
+def test_source_is_much_smaller_than_by_lzma():
     text = Path(ast.__file__).read_text(encoding="ascii")[:8_000]
     code = mixed_code(text)
     assert mixed_text(len(text), coded_bits(code)) == text
-    rivals = len(brotli.compress(text.encode(), quality=11)), len(lzma.compress(text.encode(), preset=9))
-    assert len(code) < 0.96 * min(rivals)
+    assert len(code) < 0.88 * len(lzma.compress(text.encode(), preset=9))
 
 
 @given(st.integers(min_value=0), st.integers(min_value=1), st.integers(min_value=0, max_value=4))
