@@ -10,7 +10,7 @@ from paramgolf.model.config import GPTConfig
 from paramgolf.model.kernels import kernel_takes
 from paramgolf.model.kernels.mixed_norm import mixed_norm
 from paramgolf.model.kernels.own_value import without_own_value
-from paramgolf.model.kernels.query_key import queries_keys_values
+from paramgolf.model.kernels.query_key import Projected, queries_keys_values
 from paramgolf.model.slots import Half, Pass, PerLayer, Sublayers, Tap
 from paramgolf.parts import Part, Role, project_together, wide_product
 
@@ -71,10 +71,9 @@ class Attention(Part):
 
     def forward(self, x: Tensor, now: Pass, lead: Tensor | None = None, gain: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D), times `gain` (D); `lead` is what gates read of `x`, where it comes apart."""
-        q, k, v = self.project(x, now)
-        y = self.rework(self.core(q, k, v, now.plan.within(self.window)), Tap(x if lead is None else lead, v)).flatten(
-            2
-        )
+        q, k, v, tap = self.project(x, now)
+        y = self.core(q, k, v, now.plan.within(self.window))
+        y = self.rework(y, Tap(x if lead is None else lead, tap)).flatten(2)
         return self.out(y) if gain is None else F.linear(y, self.out.matrix(y.dtype, gain))
 
     @property
@@ -83,7 +82,7 @@ class Attention(Part):
         gate: Any = self.on_heads[1] if self.one_pass_heads else None
         return gate.weight.shape[1] if gate is not None else 0
 
-    def project(self, x: Tensor, now: Pass) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, now: Pass) -> Projected:
         """(B, T, D) -> q (B, T, H, E), k and v (B, T, K, E) as the core takes them."""
         projections = (self.q, self.k, self.v)
         one_pass = self.one_pass_qk and kernel_takes(x) and all(linear.bare for linear in projections)
@@ -91,14 +90,15 @@ class Attention(Part):
             rotation: Any = self.on_qk[1]
             query: Any = self.on_qk[2]
             wide = wide_product(x, projections)
-            q, k, v = queries_keys_values(wide, rotation.cos, rotation.sin, query.gain, self.k.heads)
+            q, k, v, tap = queries_keys_values(wide, rotation.cos, rotation.sin, query.gain, self.k.heads)
         else:
             q, k, v = (y.unflatten(-1, (-1, self.head_dim)) for y in project_together(x, projections))
+            tap = v
         for part in self.on_value:
-            v = part(v, x, now)
+            tap = v = part(v, x, now)
         for part in () if one_pass else self.on_qk:
             q, k = part(q, k, now)
-        return q, k, v
+        return Projected(q, k, v, tap)
 
     def rework(self, y: Tensor, tap: Tap) -> Tensor:
         """(B, T, H, E) -> the same: what the parts on attention's output make of it."""

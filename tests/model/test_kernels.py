@@ -1,5 +1,6 @@
 """Kernels of our own against their plain twins, and the twins against the definition."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,8 @@ from torch import Tensor
 from paramgolf.batch import Batch
 from paramgolf.model.gpt import GPT
 from paramgolf.model.kernels.mixed_norm import blended_norm, mixed_norm
+from paramgolf.model.kernels.own_value import without_own_value
+from paramgolf.model.kernels.query_key import queries_keys_values
 from paramgolf.model.kernels.softcapped_loss import head_nats, softcapped_costs, softcapped_gradient
 from paramgolf.model.kernels.squared_feed_forward import (
     packed_derivative,
@@ -19,9 +22,11 @@ from paramgolf.model.kernels.squared_feed_forward import (
     squared_up_gradient,
 )
 from paramgolf.model.mlp import GELU, FeedForwardModule
-from paramgolf.model.slots import FUSED, Activation, DenseLinear, KaimingInit, Parameters, Straight
+from paramgolf.model.rotation import Rotation, rotary_rates
+from paramgolf.model.slots import FUSED, Activation, DenseLinear, KaimingInit, Parameters, Straight, Tap
 from paramgolf.presets import preset
 from paramgolf.techniques.model import LeakyReLUSquared, TwoLanes
+from paramgolf.techniques.model.xsa import Exclusion
 
 
 def error(found: Tensor, wanted: Tensor) -> float:
@@ -149,6 +154,43 @@ def test_mixed_norm_has_the_gradients_of_the_plain_one(width: int, lead: int, go
         strict=True,
     ):
         assert error(mine, plain) < 1e-2
+
+
+def attended(found: Sequence[Tensor], logits: Tensor, rework: Callable[..., Tensor]) -> Tensor:
+    """Something that uses queries, keys and values as a layer does, its gradient different for every number."""
+    q, k, v, tap = found
+    return rework(q + k.repeat_interleave(2, 2) * v.repeat_interleave(2, 2).roll(1, 1), tap, logits, 0.5, 1.5)
+
+
+def plain_rework(y: Tensor, v: Tensor, logits: Tensor, sharpness: float, height: float) -> Tensor:
+    """Own value and gate by the techniques."""
+    rest = Exclusion()(y, Tap(y.flatten(2), v))
+    return rest * (height * torch.sigmoid(sharpness * logits)).unsqueeze(-1)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(("channels", "rows"), [(16, 1), (64, 2)])
+def test_heads_in_one_pass_have_the_gradients_of_the_plain_ones(channels: int, rows: int, compiled: bool) -> None:
+    wide, gain, logits = on_gpu(rows, 301, 1024), on_gpu(8).float(), on_gpu(rows, 301, 8)
+    turn = Rotation(rotary_rates(channels, 1e4), 512).cuda()
+
+    def fused(wide: Tensor, gain: Tensor, logits: Tensor) -> Tensor:
+        return attended(queries_keys_values(wide, turn.cos, turn.sin, gain, 4), logits, without_own_value)
+
+    def plain(wide: Tensor, gain: Tensor, logits: Tensor) -> Tensor:
+        q, k, v = wide.unflatten(-1, (-1, 64)).split([8, 4, 4], 2)
+        q, k = turn.rotate(F.rms_norm(q, (64,))) * gain[:, None], turn.rotate(F.rms_norm(k, (64,)))
+        return attended((q, k, v, v), logits, plain_rework)
+
+    inputs = (wide.requires_grad_(), gain.requires_grad_(), logits.requires_grad_())
+    exact = tuple(tensor.detach().float().requires_grad_() for tensor in inputs)
+    y, wanted, weight = (torch.compile(fused) if compiled else fused)(*inputs), plain(*exact), on_gpu(rows, 301, 8, 64)
+    assert error(y, wanted) < 1e-2
+    for mine, theirs in zip(
+        torch.autograd.grad(y, inputs, weight), torch.autograd.grad(wanted, exact, weight.float()), strict=True
+    ):
+        assert error(mine, theirs) < 1.5e-2
 
 
 @pytest.mark.gpu

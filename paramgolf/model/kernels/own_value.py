@@ -40,7 +40,7 @@ def own_value_gradient_shapes(
     y: Tensor, v: Tensor, logits: Tensor, gradient: Tensor, sharpness: float, height: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Shapes of the backward pass."""
-    return torch.empty_like(y), torch.empty_like(v), torch.empty_like(logits)
+    return torch.empty_like(y), v.new_empty(v.shape), torch.empty_like(logits)
 
 
 class OwnValue(torch.autograd.Function):
@@ -62,5 +62,7 @@ class OwnValue(torch.autograd.Function):
 
 def without_own_value(y: Tensor, v: Tensor, logits: Tensor, sharpness: float, height: float) -> Tensor:
     """y (B, T, H, E), v (B, T, K, E), logits (B, T, H), all bf16 on a GPU -> like y."""
-    rows = (tensor.flatten(0, 1).contiguous() for tensor in (y, v, logits))
+    # Values may lie among others, tokens of them apart.
+    dense = v if v.stride()[2:] == (v.shape[3], 1) else v.contiguous()
+    rows = (y.flatten(0, 1).contiguous(), dense.flatten(0, 1), logits.flatten(0, 1).contiguous())
     return OwnValue.apply(*rows, sharpness, height).view_as(y)

@@ -2,36 +2,40 @@
 
     q = gain[h] · R(t) · q̂,   k = R(t) · k̂,   x̂ = x / sqrt(mean x² + ε)
 
-The backward pass writes the gradient of the wide product whole, so that nothing is concatenated. All in fp32, one
-rounding at the end. Plain twin: `qk_norm`, `rope` and `qk_gain` one after another.
+Values stay where the product has put them. The backward pass writes the gradient of the wide product whole, so that
+nothing is concatenated, and adds inside it what comes back to the values from attention and from what reworks its
+output. All in fp32, one rounding at the end. Plain twin: `qk_norm`, `rope` and `qk_gain` one after another.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, library
 
 
 @library.custom_op("paramgolf::query_key", mutates_args=())
-def query_key(wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int) -> list[Tensor]:
-    """wide (N, (H + 2K)·E), cos and sin (positions, 1, R), gain (H) -> q (N, H, E), k and v (N, K, E)."""
+def query_key(wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int) -> tuple[Tensor, Tensor]:
+    """wide (N, (H + 2K)·E), cos and sin (positions, 1, R), gain (H) -> q (N, H, E), k (N, K, E)."""
     from paramgolf.model.kernels.gpu.query_key_rows import run_query_key_forward
 
     return run_query_key_forward(wide, cos, sin, gain, kv, length)
 
 
 @query_key.register_fake
-def query_key_shapes(wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int) -> list[Tensor]:
+def query_key_shapes(
+    wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int
+) -> tuple[Tensor, Tensor]:
     """Shapes of the forward pass."""
     tokens, heads = len(wide), len(gain)
-    return [wide.new_empty(tokens, count, wide.shape[1] // (heads + 2 * kv)) for count in (heads, kv, kv)]
+    width = wide.shape[1] // (heads + 2 * kv)
+    return wide.new_empty(tokens, heads, width), wide.new_empty(tokens, kv, width)
 
 
 @library.custom_op("paramgolf::query_key_gradient", mutates_args=())
 def query_key_gradient(
     wide: Tensor, gradients: list[Tensor], cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of `wide` and `gain` from those of q, k and v."""
+    """Gradients of `wide` and `gain` from those of q, k, v and, where it has one, of v as it was tapped."""
     from paramgolf.model.kernels.gpu.query_key_rows import run_query_key_backward
 
     return run_query_key_backward(wide, gradients, cos, sin, gain, kv, length)
@@ -51,22 +55,41 @@ class QueryKey(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int) -> Any:
         """Keeps what it was given."""
-        q, k, v = query_key(wide, cos, sin, gain, kv, length)
+        ctx.set_materialize_grads(False)
+        q, k = query_key(wide, cos, sin, gain, kv, length)
+        v = wide.unflatten(1, (-1, q.shape[2]))[:, -kv:]
         ctx.save_for_backward(wide, cos, sin, gain)
         ctx.kv, ctx.length = kv, length
-        return q, k, v
+        return q, k, v, v.view_as(v)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         """Gradients of the wide product and the gain."""
         wide, cos, sin, gain = ctx.saved_tensors
-        whole = [gradient.contiguous() for gradient in gradients]
-        dwide, dgain = query_key_gradient(wide, whole, cos, sin, gain, ctx.kv, ctx.length)
+        heads, kv, tokens = len(gain), ctx.kv, len(wide)
+        whole = [
+            wide.new_zeros(tokens, count, wide.shape[1] // (heads + 2 * kv))
+            if gradient is None
+            else gradient.contiguous()
+            for count, gradient in zip((heads, kv, kv), gradients[:3], strict=True)
+        ]
+        tapped = [] if gradients[3] is None else [gradients[3].contiguous()]
+        dwide, dgain = query_key_gradient(wide, whole + tapped, cos, sin, gain, kv, ctx.length)
         return dwide, None, None, dgain, None, None
 
 
-def queries_keys_values(wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int) -> tuple[Tensor, ...]:
+class Projected(NamedTuple):
+    """Heads of a row of tokens, (B, T, heads, E)."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    tap: Tensor
+    """The values once more, for what reworks attention's output; apart, because so are their gradients."""
+
+
+def queries_keys_values(wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int) -> Projected:
     """wide (B, T, (H + 2K)·E) bf16 on a GPU -> q (B, T, H, E), k and v (B, T, K, E)."""
     rows, length, _ = wide.shape
     found = QueryKey.apply(wide.flatten(0, 1), cos, sin, gain, kv, length)
-    return tuple(tensor.unflatten(0, (rows, length)) for tensor in found)
+    return Projected(*(tensor.unflatten(0, (rows, length)) for tensor in found))

@@ -11,14 +11,14 @@ GROUP_TOKENS = 64
 
 @triton.jit
 def own_value_forward(  # noqa: PLR0913
-    y, v, logits, out, tokens, sharpness, height,
+    y, v, logits, out, tokens, stride, sharpness, height,
     H: tl.constexpr, K: tl.constexpr, E: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
     """A group of heads of a run of tokens."""
     token = (tl.program_id(0) * TOKENS + tl.arange(0, TOKENS))[:, None]
     real, channel = token < tokens, tl.arange(0, E)[None, :]
     group = tl.program_id(1)
-    own = tl.load(v + (token * K + group) * E + channel, mask=real, other=0.0).to(tl.float32)
+    own = tl.load(v + token * stride + group * E + channel, mask=real, other=0.0).to(tl.float32)
     inverse = 1.0 / tl.maximum(tl.sum(own * own, axis=1, keep_dims=True), 1e-8)
     for member in tl.static_range(H // K):
         head = token * H + group * (H // K) + member
@@ -30,15 +30,14 @@ def own_value_forward(  # noqa: PLR0913
 
 @triton.jit
 def own_value_backward(  # noqa: PLR0913
-    y, v, logits, gradient, dy, dv, dlogits, tokens, sharpness, height,
+    y, v, logits, gradient, dy, dv, dlogits, tokens, stride, sharpness, height,
     H: tl.constexpr, K: tl.constexpr, E: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
     """A group of heads of a run of tokens."""
     token = (tl.program_id(0) * TOKENS + tl.arange(0, TOKENS))[:, None]
     real, channel = token < tokens, tl.arange(0, E)[None, :]
     group = tl.program_id(1)
-    near = (token * K + group) * E + channel
-    own = tl.load(v + near, mask=real, other=0.0).to(tl.float32)
+    own = tl.load(v + token * stride + group * E + channel, mask=real, other=0.0).to(tl.float32)
     inverse = 1.0 / tl.maximum(tl.sum(own * own, axis=1, keep_dims=True), 1e-8)
     of_own = tl.zeros((TOKENS, E), dtype=tl.float32)
     for member in tl.static_range(H // K):
@@ -55,7 +54,7 @@ def own_value_backward(  # noqa: PLR0913
         along = tl.sum(given * own, axis=1, keep_dims=True) * inverse
         tl.store(dy + head * E + channel, (given - own * along).to(dy.dtype.element_ty), mask=real)
         of_own -= given * share + along * (kept - own * share)
-    tl.store(dv + near, of_own.to(dv.dtype.element_ty), mask=real)
+    tl.store(dv + (token * K + group) * E + channel, of_own.to(dv.dtype.element_ty), mask=real)
 
 
 def run_own_value_forward(y: Tensor, v: Tensor, logits: Tensor, sharpness: float, height: float) -> Tensor:
@@ -63,7 +62,7 @@ def run_own_value_forward(y: Tensor, v: Tensor, logits: Tensor, sharpness: float
     (tokens, heads, width), groups, out = y.shape, v.shape[1], torch.empty_like(y)
     assert y.numel() < 2**31, y.shape
     own_value_forward[(triton.cdiv(tokens, GROUP_TOKENS), groups)](
-        y, v, logits, out, tokens, sharpness, height, heads, groups, width, GROUP_TOKENS
+        y, v, logits, out, tokens, v.stride(0), sharpness, height, heads, groups, width, GROUP_TOKENS
     )
     return out
 
@@ -73,8 +72,22 @@ def run_own_value_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of y, v and logits."""
     (tokens, heads, width), groups = y.shape, v.shape[1]
-    dy, dv, dlogits = torch.empty_like(y), torch.empty_like(v), torch.empty_like(logits)
+    dy, dv, dlogits = torch.empty_like(y), v.new_empty(v.shape), torch.empty_like(logits)
     own_value_backward[(triton.cdiv(tokens, GROUP_TOKENS), groups)](
-        y, v, logits, gradient, dy, dv, dlogits, tokens, sharpness, height, heads, groups, width, GROUP_TOKENS
+        y,
+        v,
+        logits,
+        gradient,
+        dy,
+        dv,
+        dlogits,
+        tokens,
+        v.stride(0),
+        sharpness,
+        height,
+        heads,
+        groups,
+        width,
+        GROUP_TOKENS,
     )
     return dy, dv, dlogits

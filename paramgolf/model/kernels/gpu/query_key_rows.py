@@ -1,4 +1,9 @@
-"""Norm, rotation and gain of query and key heads, straight from the wide product, and back into its gradient."""
+"""Norm, rotation and gain of query and key heads, straight from the wide product, and back into its gradient.
+
+A head's channels are two tiles: of each run of 2·HALF channels the first half and the second. The first run rotates,
+the pair's partners lying at the same place of the two tiles; the others are rotated by an angle of zero.
+Programs of one run of tokens follow one another, so that memory is read in the order in which it lies.
+"""
 
 import torch
 import triton
@@ -11,100 +16,96 @@ QK_TOKENS = 64
 
 @triton.jit
 def query_key_forward(  # noqa: PLR0913
-    wide, q, k, v, cos, sin, gain, tokens, length,
+    wide, q, k, cos, sin, gain, tokens, length,
     H: tl.constexpr, K: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
-    """One head of a run of tokens. Rotating channels are two narrow tiles, the others a wide one with a gap."""
-    head = tl.program_id(1)
-    token = (tl.program_id(0) * TOKENS + tl.arange(0, TOKENS))[:, None]
-    real, channel, pair = token < tokens, tl.arange(0, E)[None, :], tl.arange(0, HALF)[None, :]
-    place = wide + token * ((H + 2 * K) * E) + head * E
-    if head >= H + K:
-        own = tl.load(place + channel, mask=real, other=0.0)
-        tl.store(v + (token * K + head - H - K) * E + channel, own, mask=real)
-    else:
-        straight = real & (channel >= 2 * HALF)
-        rest = tl.load(place + channel, mask=straight, other=0.0).to(tl.float32)
-        first = tl.load(place + pair, mask=real, other=0.0).to(tl.float32)
-        second = tl.load(place + HALF + pair, mask=real, other=0.0).to(tl.float32)
-        turn = (token % length) * HALF + pair
-        cosine, sine = tl.load(cos + turn, mask=real, other=0.0), tl.load(sin + turn, mask=real, other=0.0)
-        square = tl.sum(first * first + second * second, axis=1, keep_dims=True)
-        square += tl.sum(rest * rest, axis=1, keep_dims=True)
-        scale = tl.rsqrt(square / E + 1.1920929e-07)
-        if head < H:
-            scale *= tl.load(gain + head)
-            out = q + (token * H + head) * E
-        else:
-            out = k + (token * K + head - H) * E
-        kind = q.dtype.element_ty
-        tl.store(out + channel, (rest * scale).to(kind), mask=straight)
-        tl.store(out + pair, ((first * cosine + second * sine) * scale).to(kind), mask=real)
-        tl.store(out + HALF + pair, ((second * cosine - first * sine) * scale).to(kind), mask=real)
+    """One head of a run of tokens."""
+    head = tl.program_id(0)
+    token = (tl.program_id(1) * TOKENS + tl.arange(0, TOKENS))[:, None]
+    pair = tl.arange(0, E // 2)[None, :]
+    real, turns = token < tokens, (token < tokens) & (pair < HALF)
+    channel = pair // HALF * (2 * HALF) + pair % HALF
+    place = wide + token * ((H + 2 * K) * E) + head * E + channel
+    one = tl.load(place, mask=real, other=0.0).to(tl.float32)
+    two = tl.load(place + HALF, mask=real, other=0.0).to(tl.float32)
+    turn = (token % length) * HALF + pair
+    cosine, sine = tl.load(cos + turn, mask=turns, other=1.0), tl.load(sin + turn, mask=turns, other=0.0)
+    scale = tl.rsqrt(tl.sum(one * one + two * two, axis=1, keep_dims=True) / E + 1.1920929e-07)
+    if head < H:
+        scale *= tl.load(gain + head)
+    out = (q if head < H else k) + (token * (H if head < H else K) + (head if head < H else head - H)) * E + channel
+    kind = q.dtype.element_ty
+    tl.store(out, ((one * cosine + two * sine) * scale).to(kind), mask=real)
+    tl.store(out + HALF, ((two * cosine - one * sine) * scale).to(kind), mask=real)
 
 
 @triton.jit
 def query_key_backward(  # noqa: PLR0913
-    wide, dq, dk, dv, cos, sin, gain, dwide, dgain, tokens, length,
-    H: tl.constexpr, K: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr, TOKENS: tl.constexpr,
+    wide, dq, dk, dv, dtap, cos, sin, gain, dwide, dgain, tokens, length,
+    H: tl.constexpr, K: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr, TOKENS: tl.constexpr, TAPPED: tl.constexpr,
 ):  # fmt: skip
     """One head of a run of tokens: gradient of the wide product, and the run's share of the gains' gradient."""
-    head = tl.program_id(1)
-    token = (tl.program_id(0) * TOKENS + tl.arange(0, TOKENS))[:, None]
-    real, channel, pair = token < tokens, tl.arange(0, E)[None, :], tl.arange(0, HALF)[None, :]
-    place = token * ((H + 2 * K) * E) + head * E
+    head = tl.program_id(0)
+    token = (tl.program_id(1) * TOKENS + tl.arange(0, TOKENS))[:, None]
+    real = token < tokens
+    kind = dwide.dtype.element_ty
+    row = token * ((H + 2 * K) * E) + head * E
     if head >= H + K:
-        own = tl.load(dv + (token * K + head - H - K) * E + channel, mask=real, other=0.0)
-        tl.store(dwide + place + channel, own, mask=real)
+        every = tl.arange(0, E)[None, :]
+        beside = (token * K + head - H - K) * E + every
+        own = tl.load(dv + beside, mask=real, other=0.0).to(tl.float32)
+        if TAPPED:
+            own += tl.load(dtap + beside, mask=real, other=0.0).to(tl.float32)
+        tl.store(dwide + row + every, own.to(kind), mask=real)
     else:
-        given = dq + (token * H + head) * E if head < H else dk + (token * K + head - H) * E
-        straight = real & (channel >= 2 * HALF)
-        rest = tl.load(wide + place + channel, mask=straight, other=0.0).to(tl.float32)
-        first = tl.load(wide + place + pair, mask=real, other=0.0).to(tl.float32)
-        second = tl.load(wide + place + HALF + pair, mask=real, other=0.0).to(tl.float32)
-        of_rest = tl.load(given + channel, mask=straight, other=0.0).to(tl.float32)
-        one = tl.load(given + pair, mask=real, other=0.0).to(tl.float32)
-        two = tl.load(given + HALF + pair, mask=real, other=0.0).to(tl.float32)
+        pair = tl.arange(0, E // 2)[None, :]
+        turns = real & (pair < HALF)
+        channel = pair // HALF * (2 * HALF) + pair % HALF
+        near = (token * (H if head < H else K) + (head if head < H else head - H)) * E + channel
+        given = (dq if head < H else dk) + near
+        place = row + channel
+        one = tl.load(wide + place, mask=real, other=0.0).to(tl.float32)
+        two = tl.load(wide + place + HALF, mask=real, other=0.0).to(tl.float32)
+        first = tl.load(given, mask=real, other=0.0).to(tl.float32)
+        second = tl.load(given + HALF, mask=real, other=0.0).to(tl.float32)
         turn = (token % length) * HALF + pair
-        cosine, sine = tl.load(cos + turn, mask=real, other=0.0), tl.load(sin + turn, mask=real, other=0.0)
-        of_first, of_second = one * cosine - two * sine, two * cosine + one * sine
-        square = tl.sum(first * first + second * second, axis=1, keep_dims=True)
-        square += tl.sum(rest * rest, axis=1, keep_dims=True)
-        scale = tl.rsqrt(square / E + 1.1920929e-07)
-        along = tl.sum(of_first * first + of_second * second, axis=1, keep_dims=True)
-        along = (along + tl.sum(of_rest * rest, axis=1, keep_dims=True)) * scale
+        cosine, sine = tl.load(cos + turn, mask=turns, other=1.0), tl.load(sin + turn, mask=turns, other=0.0)
+        of_one, of_two = first * cosine - second * sine, second * cosine + first * sine
+        scale = tl.rsqrt(tl.sum(one * one + two * two, axis=1, keep_dims=True) / E + 1.1920929e-07)
+        along = tl.sum(of_one * one + of_two * two, axis=1, keep_dims=True) * scale
         outer = scale
         if head < H:
-            tl.store(dgain + tl.program_id(0) * H + head, tl.sum(tl.sum(along, axis=1), axis=0))
+            tl.store(dgain + tl.program_id(1) * H + head, tl.sum(tl.sum(along, axis=1), axis=0))
             outer = scale * tl.load(gain + head)
         back = along * scale / E
-        kind = dwide.dtype.element_ty
-        tl.store(dwide + place + channel, ((of_rest - rest * back) * outer).to(kind), mask=straight)
-        tl.store(dwide + place + pair, ((of_first - first * back) * outer).to(kind), mask=real)
-        tl.store(dwide + place + HALF + pair, ((of_second - second * back) * outer).to(kind), mask=real)
+        tl.store(dwide + place, ((of_one - one * back) * outer).to(kind), mask=real)
+        tl.store(dwide + place + HALF, ((of_two - two * back) * outer).to(kind), mask=real)
 
 
-def run_query_key_forward(wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int) -> list[Tensor]:
-    """wide (N, (H + 2K)·E) -> q (N, H, E), k and v (N, K, E)."""
+def run_query_key_forward(
+    wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int
+) -> tuple[Tensor, Tensor]:
+    """wide (N, (H + 2K)·E) -> q (N, H, E), k (N, K, E)."""
     tokens, heads = len(wide), len(gain)
     assert wide.numel() < 2**31, wide.shape
     width = wide.shape[1] // (heads + 2 * kv)
-    q, k, v = (wide.new_empty(tokens, count, width) for count in (heads, kv, kv))
-    query_key_forward[(triton.cdiv(tokens, QK_TOKENS), heads + 2 * kv)](
-        wide, q, k, v, cos, sin, gain, tokens, length, heads, kv, width, cos.shape[-1], QK_TOKENS
+    q, k = (wide.new_empty(tokens, count, width) for count in (heads, kv))
+    query_key_forward[(heads + kv, triton.cdiv(tokens, QK_TOKENS))](
+        wide, q, k, cos, sin, gain, tokens, length, heads, kv, width, cos.shape[-1], QK_TOKENS, num_warps=8
     )  # fmt: skip
-    return [q, k, v]
+    return q, k
 
 
 def run_query_key_backward(
     wide: Tensor, gradients: list[Tensor], cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of `wide` and of `gain` (H) fp32."""
+    """Gradients of `wide` and of `gain` (H) fp32; `gradients` are of q, k, v and, if it was tapped, v once more."""
     tokens, heads = len(wide), len(gain)
     assert wide.numel() < 2**31, wide.shape
-    width, blocks = wide.shape[1] // (heads + 2 * kv), triton.cdiv(tokens, QK_TOKENS)
+    width, blocks, tapped = wide.shape[1] // (heads + 2 * kv), triton.cdiv(tokens, QK_TOKENS), len(gradients) > 3
     dwide, dgain = torch.empty_like(wide), wide.new_empty(blocks, heads, dtype=torch.float32)
-    query_key_backward[(blocks, heads + 2 * kv)](
-        wide, *gradients, cos, sin, gain, dwide, dgain, tokens, length, heads, kv, width, cos.shape[-1], QK_TOKENS
+    query_key_backward[(heads + 2 * kv, blocks)](
+        wide, *gradients[:3], gradients[-1], cos, sin, gain, dwide, dgain, tokens, length,
+        heads, kv, width, cos.shape[-1], QK_TOKENS, tapped, num_warps=8,
     )  # fmt: skip
     return dwide, dgain.sum(0)
