@@ -44,6 +44,9 @@ class Spec(NamedTuple):
 class Part(nn.Module):
     """A module whose parameters carry a role and an initializer."""
 
+    training_only = False
+    """Whether what is below serves training alone: no artifact holds it, and nothing but the objective runs it."""
+
     def __init__(self) -> None:
         super().__init__()
         self.specs: dict[str, Spec] = {}
@@ -83,6 +86,13 @@ def declared(model: nn.Module) -> Iterator[Declared]:
             if not isinstance(module, Part) or name not in module.specs:
                 raise TypeError(f"parameter {prefix}.{name} declares no role")
             yield Declared(f"{prefix}.{name}".lstrip("."), parameter, module.specs[name].role)
+
+
+def kept_parameters(model: nn.Module) -> Iterator[Declared]:
+    """Every parameter of `model` that an artifact holds, in order of declaration: not those for training alone."""
+    modules = ((name, module) for name, module in model.named_modules() if isinstance(module, Part))
+    aside = tuple(f"{name}." for name, module in modules if module.training_only)
+    return (item for item in declared(model) if not item.name.startswith(aside))
 
 
 class HasParameters(Protocol):

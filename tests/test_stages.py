@@ -1,6 +1,7 @@
 """From tokens to a result: what the stages leave in a run's folder, and what they refuse."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from paramgolf.data.shards import open_shard
 from paramgolf.errors import ArtifactError, OverBytes, UsageError
 from paramgolf.evaluate.evaluation import Contiguous
 from paramgolf.events import read_events
+from paramgolf.model.gpt import GPT, parameter_count
 from paramgolf.quant.plan import restore
 from paramgolf.result import Result
 from paramgolf.stages import Exported, Session, execute, export_stage, fresh_model, score_stage, train_stage
+from paramgolf.techniques.model import MultiTokenHeads
 from paramgolf.validation import Validation
 
 
@@ -95,6 +98,17 @@ def test_a_contiguous_protocol_is_scored_once(tiny_data: Dataset, run_path: Path
     assert result.val_bpb == result.val_bpb_export
     scored = [event for event in read_events(session.folder.events) if event["event"] == "scored"]
     assert [event["what"] for event in scored] == ["roundtrip"]
+
+
+def test_what_serves_training_alone_is_not_in_the_artifact(tiny_data: Dataset, run_path: Path):
+    run = tiny_run(steps=4)
+    with_heads = replace(run, model=replace(run.model, objective=MultiTokenHeads(heads=2)))
+    session = tiny_session(with_heads, tiny_data, run_path)
+    result = execute(session)
+    assert result.params == parameter_count(GPT(run.model)) + 2 * run.model.vocab * run.model.dim
+    stored = unpack(session.folder.artifact.read_bytes(), expected_of(GPT(run.model)), digest=with_heads.digest)
+    assert sum(math.prod(weight.shape) for weight in stored.values()) == parameter_count(GPT(run.model))
+    assert result.val_bpb_export == pytest.approx(result.val_bpb_raw, rel=0.02)
 
 
 def test_over_the_byte_budget_everything_is_kept_and_told(tiny_data: Dataset, run_path: Path):

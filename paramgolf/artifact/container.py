@@ -39,7 +39,7 @@ from paramgolf.artifact.header import (
 from paramgolf.artifact.slots import Coder, StreamPart, coder_of
 from paramgolf.artifact.zlib_coder import ZlibCoder
 from paramgolf.errors import ArtifactError
-from paramgolf.parts import declared
+from paramgolf.parts import kept_parameters
 from paramgolf.stored import Stored
 from paramgolf.terms import TERMS
 
@@ -54,7 +54,7 @@ class ArtifactConfig:
 
 def expected_of(model: nn.Module) -> dict[str, Expected]:
     """What an artifact of `model` must hold, in order of declaration."""
-    return {name: Expected(tuple(parameter.shape), role) for name, parameter, role in declared(model)}
+    return {name: Expected(tuple(parameter.shape), role) for name, parameter, role in kept_parameters(model)}
 
 
 def pack(stored: Mapping[str, Stored], expected: Mapping[str, Expected], *, coder: Coder | None, digest: str) -> bytes:

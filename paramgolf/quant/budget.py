@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from paramgolf.errors import OverBytes, UsageError
-from paramgolf.parts import declared
+from paramgolf.parts import kept_parameters
 from paramgolf.quant.plan import QuantConfig, quantize
 from paramgolf.quant.slots import ArtifactSize
 from paramgolf.quant.step_width import QUANTIZER_SLOTS, has_widths, steps_scaled
@@ -57,7 +57,7 @@ def quantize_to_budget(
         scaled = config if log_factor == 0 else steps_scaled(config, math.exp(log_factor))
         return quantize(model, scaled, hessians, budget_bytes=budget_bytes, size=size)
 
-    weights = sum(parameter.numel() for _, parameter, _ in declared(model))
+    weights = sum(parameter.numel() for _, parameter, _ in kept_parameters(model))
     movable = has_widths(config)
     found = fill(export, size, budget_bytes, slope=weights * math.log2(math.e) / 8, tries=MOST_TRIES if movable else 1)
     if found.best is not None:

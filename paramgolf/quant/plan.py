@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from paramgolf.errors import ArtifactError, GolfError
-from paramgolf.parts import Declared, Role, declared
+from paramgolf.parts import Declared, Role, kept_parameters
 from paramgolf.quant.curvature import rows_key
 from paramgolf.quant.plain_values import PlainValues
 from paramgolf.quant.slots import Allocator, ArtifactSize, Calibration, QuantItem, Quantizer, Refinement
@@ -63,11 +63,11 @@ class Planned(NamedTuple):
 
 
 def planned(model: nn.Module, config: QuantConfig) -> Iterator[Planned]:
-    """Every parameter of `model` with its quantizer, in order of declaration.
+    """Every parameter of `model` that is kept with its quantizer, in order of declaration.
 
     Calibration asks this which parameters need a Hessian.
     """
-    for item in declared(model):
+    for item in kept_parameters(model):
         yield Planned(item, config.quantizer(item.role))
 
 
@@ -152,7 +152,7 @@ def restore(model: nn.Module, stored: Mapping[str, Stored]) -> None:
 
     Raises `ArtifactError` when names or shapes differ; then `model` is unchanged.
     """
-    parameters = {name: parameter for name, parameter, _ in declared(model)}
+    parameters = {name: parameter for name, parameter, _ in kept_parameters(model)}
     strangers = sorted(parameters.keys() ^ stored.keys())
     if strangers:
         raise ArtifactError(

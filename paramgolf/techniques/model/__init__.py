@@ -21,6 +21,7 @@ from paramgolf.techniques.model.leaky_relu_squared import LeakyReLUSquared as Le
 from paramgolf.techniques.model.legendre_depth import LegendreDepth as LegendreDepth
 from paramgolf.techniques.model.ln_scale import LNScale as LNScale
 from paramgolf.techniques.model.multi_token import MultiToken as MultiToken
+from paramgolf.techniques.model.multi_token_heads import MultiTokenHeads as MultiTokenHeads
 from paramgolf.techniques.model.noise_qat import NoiseQAT as NoiseQAT
 from paramgolf.techniques.model.orthogonal_init import OrthogonalInit as OrthogonalInit
 from paramgolf.techniques.model.orthogonal_projections import OrthogonalProjections as OrthogonalProjections

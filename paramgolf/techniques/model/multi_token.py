@@ -7,7 +7,7 @@ with (½, ¼) the ¼ falls to 0 in the first third, the ½ in the second. A toke
 Every weight that reaches 0 leaves the compiled graph (one more compilation each).
 Source: KellerJordan/modded-nanogpt; arXiv 2404.19737. Effect: −80 of about 2,000 steps there; untried in the contest.
 Cost: one gather a token ahead; the logits are made once.
-Pitfall: forms with heads of their own were negative (+0.006 to +0.028, PR #549's option), and are not built.
+Pitfall: forms with heads of their own were negative (`multi_token_heads`).
 """
 
 from dataclasses import dataclass

@@ -8,7 +8,8 @@ from torch import Tensor
 from paramgolf.batch import BOS, Batch
 from paramgolf.model.gpt import GPT
 from paramgolf.model.slots import Objective
-from paramgolf.techniques.model import LabelSmoothing, MultiToken, UntiedEmbedding, ZLoss
+from paramgolf.parts import declared, kept_parameters
+from paramgolf.techniques.model import LabelSmoothing, MultiToken, MultiTokenHeads, UntiedEmbedding, ZLoss
 
 BATCHES = [packed_documents((5, 1, 7, 2, 6)), plain_rows()]
 
@@ -80,9 +81,39 @@ def test_no_target_beyond_the_row_is_not_a_number():
     assert model.loss(batch).item() == pytest.approx(model(batch).mean().item())
 
 
+@pytest.mark.parametrize("batch", BATCHES, ids=["packed", "rows"])
+def test_heads_of_their_own_fit_the_tokens_after_the_next(batch: Batch):
+    model = model_of(MultiTokenHeads(heads=2, weight=0.3))
+    with torch.no_grad():
+        model.objective.head.normal_(std=0.5)
+        x = model.hidden(batch)
+    costs = []
+    for ahead, weight in enumerate(model.objective.head, 1):
+        logs, found = (x @ weight.mT).log_softmax(-1), []
+        rows, length = batch.ids.shape
+        for row in range(rows):
+            for place in range(length - ahead):
+                if BOS not in batch.targets[row, place : place + ahead].tolist():
+                    found.append(-logs[row, place, batch.targets[row, place + ahead]].item())
+        costs.append(sum(found) / len(found))
+    expected = model(batch).mean().item() + 0.3 * sum(costs) / 2
+    assert model.loss(batch).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_heads_of_their_own_are_trained_and_not_kept():
+    model = model_of(MultiTokenHeads(heads=2))
+    assert {item.name for item in declared(model)} - {item.name for item in kept_parameters(model)} == {
+        "objective.head"
+    }
+    model.loss(BATCHES[0]).backward()
+    assert all(head.abs().max() > 0 for head in model.objective.head.grad)
+    plain = model_of(ZLoss())
+    assert [item.name for item in kept_parameters(plain)] == [item.name for item in declared(plain)]
+
+
 def test_scoring_does_not_know_the_objective():
     batch = BATCHES[0]
-    for objective in (ZLoss(weight=1.0), LabelSmoothing(amount=0.5), MultiToken()):
+    for objective in (ZLoss(weight=1.0), LabelSmoothing(amount=0.5), MultiToken(), MultiTokenHeads()):
         model = model_of(objective)
         expected = -log_probabilities(model, batch).gather(-1, batch.targets.unsqueeze(-1)).squeeze(-1)
         with torch.no_grad():
