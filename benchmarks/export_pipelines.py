@@ -5,30 +5,31 @@
 
 Bits per byte lost is over the trained weights, on all of the validation text or the first --tokens of it; seconds to
 encode are quantization and coding, those to decode from bytes to a model's weights; memory is the peak of the process
-while it does either. Hessians are collected once, before. A row that was measured is kept in pipelines.jsonl of the
-analysis folder and not measured again (--fresh does). The ablations follow, with their loss brought to the bytes of the
-record pipeline at a factor of 4 for a bit a weight.
+while it encodes, and what it held before. Hessians are collected once, before. Rows come in the order of what they
+decide, progress on the other stream. A row that was measured is kept in pipelines.jsonl of --folder and not measured
+again (--fresh does), so that a run that was cut off goes on. The ablations follow, with their loss brought to the bytes
+of the record pipeline at a factor of 4 for a bit a weight.
 """
 
 import argparse
 import json
 import math
 import resource
-import subprocess
-import tempfile
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
+from record_coder import record_coder
 
 from paramgolf.artifact.container import pack, unpack
-from paramgolf.artifact.slots import Coder, StreamPart
+from paramgolf.artifact.ledger import artifact_ledger
+from paramgolf.artifact.slots import Coder
 from paramgolf.config import source
-from paramgolf.errors import UsageError
+from paramgolf.errors import GolfError
 from paramgolf.events import append, read_events
 from paramgolf.lab.analysis.calibration import calibrated
 from paramgolf.lab.analysis.points import point_key
@@ -37,10 +38,10 @@ from paramgolf.lab.analysis.workbench import Workbench
 from paramgolf.quant.budget import quantize_to_budget
 from paramgolf.quant.plan import quantize
 from paramgolf.run import Run
-from paramgolf.stored import Stored, StreamKind
-from paramgolf.techniques.artifact import BrotliCoder
+from paramgolf.stored import Stored
 from paramgolf.train.distributed import Place, pick_device
 
+BEGAN = time.perf_counter()
 NO_REWORK = ("quant.refine=none", "quant.allocate=none")
 MATRICES = ("attention", "mlp", "embed")
 INT8 = tuple(setting for slot in MATRICES for setting in (f"quant.{slot}=int8_rows", f"quant.{slot}.keep=0"))
@@ -67,81 +68,24 @@ OURS = tuple(
     for slot in MATRICES
     for setting in (
         f"quant.{slot}=rate_distortion",
-        f"quant.{slot}.states=8",
+        f"quant.{slot}.states=256",
         f"quant.{slot}.rows=curvature",
         f"quant.{slot}.columns=true",
         f"quant.{slot}.choose_rate=true",
         f"quant.{slot}.recenter=true",
     )
 )
-OURS += ("quant.allocate=equal_slope", "quant.refine=none", "quant.gate=small_int8")
+OURS += ("quant.allocate=equal_slope", "quant.refine=none", "quant.gate=small_int8", "quant.scale=small_int8")
 OUR_CODER = "mixing"
+LOSS_TRIES = 3
+"""Exports at most on the way to a loss."""
+LOSS_AIM, LOSS_NEAR = 0.99, 0.97
+"""Of the loss that is to be reached: where to aim, and from where on it counts as reached."""
 
 
 def without(name: str, *settings: str) -> tuple[str, ...]:
     """Our settings with one of every matrix's changed to `name=value`."""
     return (*OURS, *(f"quant.{slot}.{name}" for slot in MATRICES), *settings)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LrzipCoder:
-    """What the record did with codes: each matrix transposed, those of a shape together, through `lrzip -z -L 9`.
-
-    Its similarity sort is left out (C1: it wins less than its stored permutation costs). Everything else goes through
-    brotli, as there.
-    """
-
-    identity: ClassVar[int] = 250
-
-    def encode(self, data: bytes, parts: Sequence[StreamPart] = ()) -> bytes:
-        """`data` compressed."""
-        if not codes_only(parts):
-            return BrotliCoder().encode(data)
-        groups: dict[tuple[int, ...], list[bytes]] = {}
-        place = 0
-        for part in parts:
-            matrix = np.frombuffer(data, np.uint8, part.piece.size, place).reshape(part.piece.shape)
-            groups.setdefault(part.piece.shape, []).append(np.ascontiguousarray(matrix.T).tobytes())
-            place += part.piece.size
-        blobs = [lrzip(b"".join(group)) for group in groups.values()]
-        return b"".join(len(blob).to_bytes(4, "little") + blob for blob in blobs)
-
-    def decode(self, data: bytes, size: int, parts: Sequence[StreamPart] = ()) -> bytes:
-        """The `size` bytes that `encode` got."""
-        if not codes_only(parts):
-            return BrotliCoder().decode(data, size)
-        shapes = list(dict.fromkeys(part.piece.shape for part in parts))
-        whole: dict[tuple[int, ...], bytes] = {}
-        place = 0
-        for shape in shapes:
-            length = int.from_bytes(data[place : place + 4], "little")
-            whole[shape] = lrzip(data[place + 4 : place + 4 + length], "-d")
-            place += 4 + length
-        places, found = dict.fromkeys(shapes, 0), []
-        for part in parts:
-            shape, start = part.piece.shape, places[part.piece.shape]
-            matrix = np.frombuffer(whole[shape], np.uint8, part.piece.size, start).reshape(shape[::-1])
-            found.append(np.ascontiguousarray(matrix.T).tobytes())
-            places[shape] += part.piece.size
-        return b"".join(found)
-
-
-def codes_only(parts: Sequence[StreamPart]) -> bool:
-    """Whether `parts` are matrices of one-byte codes."""
-    return bool(parts) and all(part.piece.kind is StreamKind.CODES and len(part.piece.shape) == 2 for part in parts)
-
-
-def lrzip(data: bytes, *options: str) -> bytes:
-    """`data` through the program of that name. Raises `UsageError` when it is not installed."""
-    with tempfile.TemporaryDirectory() as folder:
-        given, made = Path(folder) / "given", Path(folder) / "made"
-        given.write_bytes(data)
-        mode = options or ("-z", "-L", "9")
-        try:
-            subprocess.run(["lrzip", "-q", "-f", *mode, "-o", made, given], check=True, capture_output=True)
-        except FileNotFoundError:
-            raise UsageError("lrzip is not installed", fix="apt-get install lrzip") from None
-        return made.read_bytes()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,15 +103,20 @@ class Pipeline:
     """In place of the one that the settings name."""
 
 
+RECORD_NAME, AT_BYTES = "record", "ours at the record's bytes"
 PIPELINES = (
+    Pipeline(name=AT_BYTES, settings=(*OURS, f"artifact.coder={OUR_CODER}"), bytes_of=RECORD_NAME),
+    Pipeline(
+        name="ours at the record's loss",
+        settings=(*OURS, f"artifact.coder={OUR_CODER}"),
+        bytes_of=AT_BYTES,
+        loss_of=RECORD_NAME,
+    ),
+    Pipeline(name="record's codes, our coder", settings=(*RECORD, f"artifact.coder={OUR_CODER}")),
     Pipeline(name="int8 row + zlib", settings=(*INT8, *NO_REWORK, "artifact.coder=zlib")),
     Pipeline(name="GPTQ-lite int6 + zstd", settings=(*LITE, *NO_REWORK, "artifact.coder=zstd")),
     Pipeline(name="GPTQ-lite int6 + lzma", settings=(*LITE, *NO_REWORK, "artifact.coder=lzma")),
-    Pipeline(name="record", settings=RECORD, coder=LrzipCoder()),
     Pipeline(name="record's codes, brotli", settings=(*RECORD, "artifact.coder=brotli")),
-    Pipeline(name="record's codes, our coder", settings=(*RECORD, f"artifact.coder={OUR_CODER}")),
-    Pipeline(name="ours at the record's loss", settings=(*OURS, f"artifact.coder={OUR_CODER}"), loss_of="record"),
-    Pipeline(name="ours at the record's bytes", settings=(*OURS, f"artifact.coder={OUR_CODER}"), bytes_of="record"),
 )
 ABLATIONS = (
     Pipeline(name="record without error feedback", settings=ROUNDED),
@@ -176,14 +125,20 @@ ABLATIONS = (
     Pipeline(name="record, AWQ-lite too", settings=(*RECORD, "quant.refine=awq_lite,lqer")),
     Pipeline(name="record, adaptive clip", settings=(*RECORD, "quant.allocate=adaptive_clip")),
     Pipeline(name="record, columns as they come", settings=(*RECORD, *UNORDERED)),
-    Pipeline(name="ours without trellis", settings=without("states=1"), bytes_of="record"),
-    Pipeline(name="ours, trellis of 4", settings=without("states=4"), bytes_of="record"),
-    Pipeline(name="ours, rows by deviation", settings=without("rows=deviation"), bytes_of="record"),
-    Pipeline(name="ours, one step for all columns", settings=without("columns=false"), bytes_of="record"),
-    Pipeline(name="ours without choice by rate", settings=without("choose_rate=false"), bytes_of="record"),
-    Pipeline(name="ours without centroids", settings=without("recenter=false"), bytes_of="record"),
-    Pipeline(name="ours without error feedback", settings=without("feedback=false"), bytes_of="record"),
-    Pipeline(name="ours, LQER too", settings=(*OURS, "quant.refine=lqer"), bytes_of="record"),
+    Pipeline(name="ours without trellis", settings=without("states=1"), bytes_of=RECORD_NAME),
+    Pipeline(name="ours, trellis of 8", settings=without("states=8"), bytes_of=RECORD_NAME),
+    Pipeline(name="ours, trellis of 64", settings=without("states=64"), bytes_of=RECORD_NAME),
+    Pipeline(name="ours, rows by deviation", settings=without("rows=deviation"), bytes_of=RECORD_NAME),
+    Pipeline(name="ours, one step for all columns", settings=without("columns=false"), bytes_of=RECORD_NAME),
+    Pipeline(name="ours without choice by rate", settings=without("choose_rate=false"), bytes_of=RECORD_NAME),
+    Pipeline(name="ours without centroids", settings=without("recenter=false"), bytes_of=RECORD_NAME),
+    Pipeline(name="ours without error feedback", settings=without("feedback=false"), bytes_of=RECORD_NAME),
+    Pipeline(
+        name="ours, vectors in fp16",
+        settings=(*OURS, "quant.scale=plain_values", "quant.scale.bits=16"),
+        bytes_of=RECORD_NAME,
+    ),
+    Pipeline(name="ours, LQER too", settings=(*OURS, "quant.refine=lqer"), bytes_of=RECORD_NAME),
 )
 
 
@@ -196,7 +151,18 @@ class Row(NamedTuple):
     encode_seconds: float
     decode_seconds: float
     encode_mib: int
-    decode_mib: int
+    held_mib: int
+    not_codes: int
+    """Bytes of everything but codes."""
+
+
+class Quantized(NamedTuple):
+    """Stored weights, which rows that differ in their coder only share."""
+
+    spelled: str
+    stored: Mapping[str, Stored]
+    seconds: float
+    lost: float | None
 
 
 class Ruler:
@@ -207,73 +173,94 @@ class Ruler:
         self.fresh = fresh
         self.path = bench.subject.folder / "pipelines.jsonl"
         self.known: dict[str, Row] = {}
+        self.kept: Quantized | None = None
         if self.path.exists():
             for record in read_events(self.path):
-                self.known[record["key"]] = Row(*(record[name] for name in Row._fields))
+                if all(name in record for name in Row._fields):
+                    self.known[record["key"]] = Row(*(record[name] for name in Row._fields))
 
     def row(self, pipeline: Pipeline, done: Mapping[str, Row]) -> Row:
         """The row of `pipeline`; `done` has those it may be brought to."""
         run = export_settings(self.bench.subject.run, pipeline.settings)
         coder = pipeline.coder or run.artifact.coder
+        if pipeline.loss_of:
+            return self.at_loss(run, pipeline.name, done[pipeline.loss_of], done[pipeline.bytes_of])
         if pipeline.bytes_of:
             return self.measured(run, pipeline.name, budget=done[pipeline.bytes_of].bytes, coder=coder)
-        if pipeline.loss_of:
-            return self.at_loss(run, pipeline.name, done[pipeline.loss_of])
         return self.measured(run, pipeline.name, coder=coder)
 
-    def at_loss(self, run: Run, name: str, goal: Row) -> Row:
-        """The fewest bytes found at which `run` loses no more than `goal`: a search along a factor of 4 a bit."""
-        weights, budget = self.bench.subject.params, goal.bytes
-        best: Row | None = None
-        over = 0
-        for _ in range(5):
-            row = self.measured(run, f"{name} ({budget:,})", budget=budget, coder=run.artifact.coder)
-            good = row.lost <= goal.lost
-            if good and (best is None or row.bytes < best.bytes):
-                best = row
-            over = max(over, 0 if good else row.bytes)
-            bits = math.log(max(row.lost, 1e-6) / goal.lost, 4)
-            wanted = row.bytes + round(weights / 8 * bits) + 1000
-            if best is not None and (abs(wanted - row.bytes) < 20_000 or best.bytes - over < 20_000):
+    def at_loss(self, run: Run, name: str, goal: Row, start: Row) -> Row:
+        """The fewest bytes found at which `run` loses no more than `goal`; `start` is `run` at other bytes."""
+        slope = -2 * math.log(2) * 8 / self.bench.subject.params
+        tries = [start]
+        for _ in range(LOSS_TRIES):
+            nearest = min(tries, key=lambda row: abs(math.log(max(row.lost, 1e-6) / goal.lost)))
+            away = math.log(goal.lost * LOSS_AIM / max(nearest.lost, 1e-6))
+            row = self.measured(run, name, budget=round(nearest.bytes + away / slope), coder=run.artifact.coder)
+            tries.append(row)
+            if goal.lost * LOSS_NEAR <= row.lost <= goal.lost:
                 break
-            budget = wanted if best is None else min(max(wanted, over + 5_000), best.bytes - 5_000)
-        return (best or row)._replace(name=name)
+        fitting = [row for row in tries if row.lost <= goal.lost]
+        return min(fitting or tries, key=lambda row: row.bytes)._replace(name=name)
+
+    def quantized(self, run: Run, coder: Coder, budget: int | None) -> Quantized:
+        """The stored weights of the export of `run`, made once for rows that follow one another."""
+        subject = self.bench.subject
+        asks = budget is not None or run.quant.allocate is not None
+        spelled = f"{source(run.quant)} {coder if asks else ''} {budget}"
+        if self.kept is not None and self.kept.spelled == spelled:
+            return self.kept
+        self.kept = None
+        hessians = calibrated(subject, run.quant, self.bench.calibration_tokens)
+        model, digest = subject.load_trained(), subject.run.digest
+        say(f"quantizing{'' if budget is None else f' to {budget:,} bytes'}")
+
+        def size(stored: Mapping[str, Stored]) -> int:
+            found = len(pack(stored, self.bench.expected, coder=coder, digest=digest))
+            say(f"a try has {found:,} bytes")
+            return found
+
+        began = time.perf_counter()
+        if budget is None:
+            stored = quantize(model, run.quant, hessians, budget_bytes=run.contest.artifact_bytes, size=size)
+        else:
+            stored = quantize_to_budget(model, run.quant, hessians, budget_bytes=budget, size=size)
+        return Quantized(spelled, stored, time.perf_counter() - began, None)
 
     def measured(self, run: Run, name: str, *, coder: Coder, budget: int | None = None) -> Row:
         """The row of the export of `run` under `coder`, brought to `budget` bytes if there are any."""
         subject = self.bench.subject
-        spelled = f"{source(run.quant)} {coder} {budget} {self.bench.calibration_tokens}"
-        key = point_key(subject.fingerprint, spelled)
+        key = point_key(subject.fingerprint, f"{source(run.quant)} {coder} {budget} {self.bench.calibration_tokens}")
         if key in self.known and not self.fresh:
             return self.known[key]._replace(name=name)
-        hessians = calibrated(subject, run.quant, self.bench.calibration_tokens)
+        say(name)
         exact = self.bench.exact_bpb()
-        model, digest = subject.load_trained(), subject.run.digest
-
-        def size(stored: Mapping[str, Stored]) -> int:
-            return len(pack(stored, self.bench.expected, coder=coder, digest=digest))
-
         forget_peak()
+        held = peak_mib()
+        made = self.quantized(run, coder, budget)
         began = time.perf_counter()
-        own = run.contest.artifact_bytes
-        if budget is None:
-            stored = quantize(model, run.quant, hessians, budget_bytes=own, size=size)
-        else:
-            stored = quantize_to_budget(model, run.quant, hessians, budget_bytes=budget, size=size)
-        artifact = pack(stored, self.bench.expected, coder=coder, digest=digest)
-        encode_seconds, encode_mib = time.perf_counter() - began, peak_mib()
-        del stored
-        forget_peak()
+        artifact = pack(made.stored, self.bench.expected, coder=coder, digest=subject.run.digest)
+        encode_seconds, encode_mib = made.seconds + time.perf_counter() - began, peak_mib()
+        say(f"{len(artifact):,} bytes in {encode_seconds:.1f} s")
         began = time.perf_counter()
-        decoded = unpack(artifact, self.bench.expected, digest=digest, coders=(coder,))
+        decoded = unpack(artifact, self.bench.expected, digest=subject.run.digest, coders=(coder,))
         dense = {name: weight.dense() for name, weight in decoded.items()}
-        decode_seconds, decode_mib = time.perf_counter() - began, peak_mib()
+        decode_seconds = time.perf_counter() - began
         del dense
-        lost = self.bench.score(decoded) - exact
-        row = Row(name, len(artifact), lost, encode_seconds, decode_seconds, encode_mib, decode_mib)
+        say(f"decoded in {decode_seconds:.1f} s; scoring")
+        lost = self.bench.score(decoded) - exact if made.lost is None else made.lost
+        self.kept = made._replace(lost=lost)
+        codes = sum(row.size for row in artifact_ledger(artifact, (coder,)) if row.kind == "codes")
+        times = (encode_seconds, decode_seconds)
+        row = Row(name, len(artifact), lost, *times, encode_mib, held, len(artifact) - codes)
         append(self.path, json.dumps({"key": key, **row._asdict()}) + "\n")
         self.known[key] = row
         return row
+
+
+def say(text: str) -> None:
+    """Tell how far it is, on the stream that is not the table's."""
+    print(f"[{time.perf_counter() - BEGAN:6.1f} s] {text}", file=sys.stderr, flush=True)
 
 
 def forget_peak() -> None:
@@ -290,19 +277,33 @@ def peak_mib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
-def table(title: str, ruler: Ruler, pipelines: tuple[Pipeline, ...], done: dict[str, Row]) -> None:
-    """Measure and print `pipelines`; what the program does not have yet is named and left out."""
+def table(title: str, ruler: Ruler, pipelines: Sequence[Pipeline], done: dict[str, Row]) -> None:
+    """Measure and print `pipelines`; what cannot be made is named and left out."""
     print(f"\n{title}", flush=True)
-    head = ("pipeline", "bytes", "of record", "bpb lost", "at its bytes", "encode s", "decode s", "MiB enc", "MiB dec")
-    print(f"| {' | '.join(head)} |\n|{'---|' * len(head)}", flush=True)
+    print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}", flush=True)
     for pipeline in pipelines:
         try:
             row = ruler.row(pipeline, done)
-        except UsageError as error:
-            print(f"| {pipeline.name} | not here: {error.cause} |" + " |" * (len(head) - 2), flush=True)
+        except GolfError as error:
+            print(f"| {pipeline.name} | not here: {error.cause} |" + " |" * (len(HEAD) - 2), flush=True)
             continue
-        done[pipeline.name] = row
-        print(f"| {' | '.join(told_row(row, done['record'], ruler.bench.subject.params))} |", flush=True)
+        done.setdefault(pipeline.name, row)
+        print(f"| {' | '.join(told_row(row, done[RECORD_NAME], ruler.bench.subject.params))} |", flush=True)
+
+
+HEAD = (
+    "pipeline",
+    "bytes",
+    "of record",
+    "bpb lost",
+    "of record",
+    "at its bytes",
+    "encode s",
+    "decode s",
+    "MiB",
+    "held before",
+    "not codes",
+)
 
 
 def told_row(row: Row, record: Row, weights: int) -> tuple[str, ...]:
@@ -313,11 +314,13 @@ def told_row(row: Row, record: Row, weights: int) -> tuple[str, ...]:
         f"{row.bytes:,}",
         f"{row.bytes / record.bytes:.4f}",
         f"{row.lost:+.5f}",
+        f"{row.lost / record.lost:.3f}",
         f"{fair:+.5f}",
         f"{row.encode_seconds:.1f}",
         f"{row.decode_seconds:.1f}",
         f"{row.encode_mib:,}",
-        f"{row.decode_mib:,}",
+        f"{row.held_mib:,}",
+        f"{row.not_codes:,}",
     )
 
 
@@ -334,6 +337,7 @@ def parsed_options() -> Any:
     parser.add_argument("--calibration-tokens", type=int, help="of training text; as many as the run takes by default")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--only", action="append", default=[], help="a part of the names of the rows to measure")
+    parser.add_argument("--folder", type=Path, help="for Hessians and measured rows; a folder of the run by default")
     parser.add_argument("--no-ablations", action="store_true")
     parser.add_argument("--fresh", action="store_true")
     return parser.parse_args()
@@ -344,20 +348,25 @@ def main() -> None:
     options = parsed_options()
     asked = Source(options.run, options.weights, tuple(options.settings), options.data, options.data_root, options.runs)
     subject = open_subject(asked, Place(pick_device(options.device)), tokens=options.tokens)
-    bench = Workbench(subject=subject, calibration_tokens=options.calibration_tokens)
+    if options.folder is not None:
+        subject = replace(subject, folder=options.folder)
+    subject.folder.mkdir(parents=True, exist_ok=True)
+    bench = Workbench(subject=subject, calibration_tokens=options.calibration_tokens, told=lambda step: say(step.label))
     ruler, done = Ruler(bench, fresh=options.fresh), dict[str, Row]()
+    say("scoring the trained weights")
     print(f"{subject.run.name}, {subject.params:,} parameters, {len(subject.validation.target_bytes):,} tokens scored")
     print(f"trained weights: {bench.exact_bpb():.5f} bpb; device {subject.validation.place.device}", flush=True)
 
-    def chosen(pipelines: tuple[Pipeline, ...]) -> tuple[Pipeline, ...]:
-        return tuple(p for p in pipelines if not options.only or any(part in p.name for part in options.only))
+    def chosen(pipelines: tuple[Pipeline, ...]) -> list[Pipeline]:
+        return [p for p in pipelines if not options.only or any(part in p.name for part in options.only)]
 
-    record = next(pipeline for pipeline in PIPELINES if pipeline.name == "record")
-    done["record"] = ruler.row(record, done)
-    table("Pipelines", ruler, chosen(PIPELINES), done)
+    coder, told = record_coder()
+    record = Pipeline(name=f"record ({told})", settings=RECORD, coder=coder)
+    done[RECORD_NAME] = ruler.row(record, done)
+    table("Pipelines", ruler, [record, *chosen(PIPELINES)], done)
     if not options.no_ablations:
-        coder = f"artifact.coder={OUR_CODER}"
-        ablations = tuple(replace(item, settings=(coder, *item.settings)) for item in ABLATIONS)
+        ours = f"artifact.coder={OUR_CODER}"
+        ablations = tuple(replace(item, settings=(ours, *item.settings)) for item in ABLATIONS)
         table("Ablations", ruler, chosen(ablations), done)
 
 

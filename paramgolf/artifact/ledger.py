@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from paramgolf.artifact.header import KIND_IDS, ROLE_IDS, UNCOMPRESSED, read_artifact_header
-from paramgolf.artifact.slots import coder_of
+from paramgolf.artifact.slots import Coder, coder_of
 from paramgolf.errors import OverBytes
 
 OVERHEAD = "overhead"
@@ -26,16 +26,16 @@ class LedgerRow(NamedTuple):
     """Bytes decoded; 8 · size / raw_size are the bits that an int8 code takes."""
 
 
-def artifact_ledger(data: bytes) -> list[LedgerRow]:
+def artifact_ledger(data: bytes, coders: Sequence[Coder] = ()) -> list[LedgerRow]:
     """A row for each stream of the artifact `data` and a last one for the rest; sizes add up to `len(data)`.
 
-    Reads the header only. Raises `ArtifactError` when it is damaged.
+    Reads the header only; `coders` are named before the registered ones. Raises `ArtifactError` when it is damaged.
     """
     header, start = read_artifact_header(data)
     rows = []
     for entry in header.streams:
         role = ROLE_IDS[entry.label.role]
-        coder = "-" if entry.coder == UNCOMPRESSED else type(coder_of(entry.coder, ())).__name__
+        coder = "-" if entry.coder == UNCOMPRESSED else type(coder_of(entry.coder, coders)).__name__
         kind = KIND_IDS[entry.label.kind].value
         rows.append(LedgerRow(role.value if role else "all", kind, coder, entry.size, entry.raw_size))
     return [*rows, LedgerRow(OVERHEAD, "header", "-", start, start)]

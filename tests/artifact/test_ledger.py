@@ -3,7 +3,14 @@ from golden_set import CODERS, DIGEST, golden_stored
 
 from paramgolf.artifact.container import pack
 from paramgolf.artifact.ledger import LedgerRow, artifact_ledger, check_budget
+from paramgolf.artifact.zlib_coder import ZlibCoder
 from paramgolf.errors import ArtifactError, OverBytes
+
+
+class OwnCoder(ZlibCoder):
+    """One that no registry knows."""
+
+    identity = 251
 
 
 @pytest.mark.parametrize("coder", CODERS)
@@ -18,6 +25,14 @@ def test_rows_add_up_to_the_file(coder):
     assert ("mlp", "codes") in {(row.group, row.kind) for row in rows}
     wanted = "-" if coder == "raw" else type(CODERS[coder]).__name__
     assert next(row for row in rows if row.kind == "codes").coder == wanted
+
+
+def test_a_coder_of_ones_own_has_a_name_in_the_ledger():
+    stored, expected = golden_stored()
+    data = pack(stored, expected, coder=OwnCoder(), digest=DIGEST)
+    assert "OwnCoder" in {row.coder for row in artifact_ledger(data, (OwnCoder(),))}
+    with pytest.raises(ArtifactError, match="coder 251"):
+        artifact_ledger(data)
 
 
 def test_a_damaged_header_has_no_ledger():

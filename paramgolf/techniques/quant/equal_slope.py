@@ -18,7 +18,10 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, TypeVar
+
+import torch
 
 from paramgolf.errors import OverBytes
 from paramgolf.quant.budget import fill
@@ -28,6 +31,8 @@ from paramgolf.registry import technique
 from paramgolf.stored import Stored
 from paramgolf.techniques.quant.rate_distortion import RateDistortion
 
+MOST_THREADS = 16
+"""Matrices that are worked on at once: each takes some memory."""
 ThreadInput = TypeVar("ThreadInput")
 ThreadOutput = TypeVar("ThreadOutput")
 
@@ -89,6 +94,22 @@ def prepared_item(item: QuantItem) -> PreparedMatrix:
 
 
 def in_threads(do: Callable[[ThreadInput], ThreadOutput], things: Sequence[ThreadInput]) -> list[ThreadOutput]:
-    """`do` of each of `things`, as many at once as there are processors: compiled loops and torch let others run."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(do, things))
+    """`do` of each of `things`, as many at once as there are processors.
+
+    Compiled loops and torch let others run. Within a thread torch keeps to one: else each would start as many again,
+    and sums would depend on how many there are.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(
+            min(usable_cores(), MOST_THREADS), initializer=partial(torch.set_num_threads, 1)
+        ) as pool:
+            return list(pool.map(do, things))
+    finally:
+        torch.set_num_threads(before)
+
+
+def usable_cores() -> int:
+    """Processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
