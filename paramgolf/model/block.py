@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -136,12 +137,21 @@ class Block(Part):
         """This block's functions for one pass."""
         return Sublayers(partial(self.read, now=now), partial(self.attend, now=now), self.think)
 
+    def reads_at_once(self, x: Tensor) -> bool:
+        """Whether a kernel does all of `read` and the norm after it, a `now.merge` included."""
+        return self.one_pass_read and kernel_takes(x)
+
     def read(self, x: Tensor, *, now: Pass) -> Tensor:
         """What the block takes the residual to be."""
-        if self.one_pass_read and kernel_takes(x):
-            mixer: Any = self.on_read[0]
+        if self.reads_at_once(x):
+            mix: Tensor = cast(Any, self.on_read[0]).mix
+            streams: tuple[Tensor, ...] = (x, now.x0)
+            if now.merge is not None:
+                streams = (x, now.merge.stream, now.x0)
+                mix = torch.cat((mix[:1] * now.merge.share, mix[1:]))
+                now.merge = None
             factor = cast(Any, self.on_norm[0]).factor if self.on_norm else 1.0
-            now.ready = mixed_norm(x, now.x0, mixer.mix, factor, self.attention.lead)
+            now.ready = mixed_norm(streams, mix, factor, self.attention.lead)
             return now.ready.residual
         for part in self.on_read:
             x = part(x, now)

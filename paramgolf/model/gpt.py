@@ -4,7 +4,7 @@ There is one forward pass: training, calibration, scoring and test-time training
 """
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from paramgolf.batch import Batch
 from paramgolf.errors import UsageError
 from paramgolf.model.attention import plan
-from paramgolf.model.block import Block, rms_norm
+from paramgolf.model.block import Block, kinds, rms_norm
 from paramgolf.model.config import GPTConfig
 from paramgolf.model.kernels import kernel_takes
 from paramgolf.model.kernels.softcapped_loss import head_nats
@@ -102,10 +102,14 @@ class GPT(Part):
         lanes: tuple[Tensor, ...] = (x,)
         memories: list[list[Tensor]] = [[] for _ in self.on_step]
         for place, (layer, turn) in enumerate(turns(self.order)):
-            lanes = self.stream.enter(layer, lanes)
-            for part, memory in zip(self.on_step, memories, strict=True):
-                lanes = self.stream.receive(lanes, lambda x: part(x, place, len(self.order), memory))  # noqa: B023
-            lanes = self.stream.step(layer, self.block(layer, turn).sublayers(now), lanes)
+            lanes, block = self.stream.enter(layer, lanes), self.block(layer, turn)
+            if kinds(self.on_step) == ("skip",) and len(lanes) == 1 and block.reads_at_once(lanes[0]):
+                skips = cast(Any, self.on_step[0])
+                now.merge = skips.pending(lanes[0], place, len(self.order), memories[0])
+            else:
+                for part, memory in zip(self.on_step, memories, strict=True):
+                    lanes = self.stream.receive(lanes, lambda x: part(x, place, len(self.order), memory))  # noqa: B023
+            lanes = self.stream.step(layer, block.sublayers(now), lanes)
         return rms_norm(self.stream.finish(lanes))
 
     def logits(self, x: Tensor) -> Tensor:

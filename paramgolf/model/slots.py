@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from paramgolf.batch import Batch
 from paramgolf.model.attention import AttentionPlan, attend
-from paramgolf.model.kernels.mixed_norm import Normed
+from paramgolf.model.kernels.mixed_norm import Merge, Normed
 from paramgolf.parts import Init, Linear, Part, Role, kaiming
 from paramgolf.registry import technique
 
@@ -67,6 +67,8 @@ class Pass:
     """(B, T, D) the normalized embedding that entered the first block."""
     notes: dict[str, Tensor] = field(default_factory=dict)
     """What a technique leaves for later layers, under a key of its own."""
+    merge: Merge | None = None
+    """What comes into the residual in front of the next block, where that is left to the block."""
     ready: Normed | None = None
     """What a block has read last, where it was normalized in the same piece."""
 
@@ -125,7 +127,10 @@ class Sublayers(NamedTuple):
 
 
 class StreamModule(Part):
-    """One residual lane, read and written by each half in turn."""
+    """One residual lane, read and written by each half in turn.
+
+    While there is one lane a stream reads it through `block.read`, once, and by no other way.
+    """
 
     def enter(self, layer: int, lanes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Before the block `layer`: where a lane may split."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
@@ -23,9 +24,10 @@ from paramgolf.model.kernels.squared_feed_forward import (
 )
 from paramgolf.model.mlp import GELU, FeedForwardModule
 from paramgolf.model.rotation import Rotation, rotary_rates
-from paramgolf.model.slots import FUSED, Activation, DenseLinear, KaimingInit, Parameters, Straight, Tap
+from paramgolf.model.slots import FUSED, Activation, DenseLinear, Dims, KaimingInit, Parameters, Straight, Tap
 from paramgolf.presets import preset
-from paramgolf.techniques.model import LeakyReLUSquared, TwoLanes
+from paramgolf.techniques.model import LeakyReLUSquared, TwoLanes, UNetSkips
+from paramgolf.techniques.model.unet_skips import UNetSkipWeights
 from paramgolf.techniques.model.xsa import Exclusion
 
 
@@ -74,6 +76,23 @@ def test_matrices_take_on_the_gain_of_what_they_write(activation: Activation) ->
         torch.autograd.grad(found, inputs, weight), torch.autograd.grad(wanted, inputs, weight), strict=True
     ):
         assert torch.allclose(mine, plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_a_skip_left_to_the_block_is_the_skip_of_the_technique(gated: bool) -> None:
+    skips = cast(UNetSkipWeights, UNetSkips(gated=gated).build(Dims(8, 16, 4, 2, 1, 8, places=4)))
+    skips.reset()
+    with torch.no_grad():
+        for parameter in skips.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    mine: list[Tensor] = []
+    plain: list[Tensor] = []
+    for place in range(4):
+        x = torch.randn(1, 3, 16)
+        merge, wanted = skips.pending(x, place, 4, mine), skips(x, place, 4, plain)
+        found = x if merge is None else merge.share[0] * x + merge.share[1] * merge.stream
+        assert torch.allclose(found, wanted, atol=1e-6)
+        assert len(mine) == len(plain)
 
 
 def on_gpu(*shape: int, scale: float = 1.0) -> Tensor:
@@ -135,22 +154,28 @@ def test_fused_loss_has_the_value_and_gradients_of_the_plain_one(vocab: int, com
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    ("width", "lead", "goes_on"), [(512, 12, True), (512, 12, False), (96, 0, True), (1024, 5, True)]
+    ("width", "count", "lead", "goes_on"),
+    [(512, 2, 12, True), (512, 3, 12, True), (512, 2, 12, False), (96, 3, 0, True), (1024, 2, 5, True)],
 )
 @pytest.mark.parametrize("compiled", [False, True])
-def test_mixed_norm_has_the_gradients_of_the_plain_one(width: int, lead: int, goes_on: bool, compiled: bool) -> None:
-    x, x0, mix = on_gpu(1, 1001, width), on_gpu(1, 1001, width, scale=3.0), on_gpu(2, width).float()
-    inputs = (x.requires_grad_(), x0.requires_grad_(), mix.requires_grad_())
-    wide = (x.detach().float().requires_grad_(), x0.detach().float().requires_grad_(), mix.detach().requires_grad_())
-    wanted = blended_norm(*wide, 0.5, lead)
-    found = (torch.compile(mixed_norm) if compiled else mixed_norm)(*inputs, 0.5, lead)
-    weights = [on_gpu(*tensor.shape) for tensor in found]
+def test_mixed_norm_has_the_gradients_of_the_plain_one(
+    width: int, count: int, lead: int, goes_on: bool, compiled: bool
+) -> None:
+    streams = [on_gpu(1, 1001, width, scale=1.0 + place).requires_grad_() for place in range(count)]
+    weights = on_gpu(count, width).float().requires_grad_()
+    wide = [stream.detach().float().requires_grad_() for stream in streams]
+    exact = weights.detach().requires_grad_()
+    wanted = blended_norm(wide, exact, 0.5, lead)
+    found = (torch.compile(mixed_norm) if compiled else mixed_norm)(streams, weights, 0.5, lead)
+    given = [on_gpu(*tensor.shape) for tensor in found]
     used = [place for place, tensor in enumerate(found) if tensor.numel() and (place or goes_on)]
     for mine, plain in zip(found, wanted, strict=True):
         assert not plain.numel() or error(mine, plain) < 1e-2
     for mine, plain in zip(
-        torch.autograd.grad([found[place] for place in used], inputs, [weights[place] for place in used]),
-        torch.autograd.grad([wanted[place] for place in used], wide, [weights[place].float() for place in used]),
+        torch.autograd.grad([found[place] for place in used], [*streams, weights], [given[place] for place in used]),
+        torch.autograd.grad(
+            [wanted[place] for place in used], [*wide, exact], [given[place].float() for place in used]
+        ),
         strict=True,
     ):
         assert error(mine, plain) < 1e-2

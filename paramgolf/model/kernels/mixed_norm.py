@@ -1,13 +1,16 @@
-"""Residual and first embedding blended and normalized; the gradients of everything in one pass over memory.
+"""Streams blended and normalized: what a block reads, and the gradients of it all in one pass over memory.
 
-    u = keep ⊙ x + again ⊙ x0,   n = factor · u / sqrt(mean u² + ε)
+    u = Σ weights[i] ⊙ streams[i],   n = factor · u / sqrt(mean u² + ε)
 
-Forward is left to the compiler, which fuses it with what makes `x`. Backward needs sums over the channels of a row (of
-the norm) and over the rows of a channel (of keep and again), which the compiler takes in two passes: here each of the
-tensors is read once. The gradient of a few leading channels of `n`, which gates read, comes apart and is added inside,
-so that nothing of the size of `n` is made for it. Plain twin: `x0_mix`, `rms_norm` and `ln_scale` one after another.
+The streams are the residual, a U-Net skip where one comes in, and the first embedding; a gated skip in front of an
+x0 mix is one blend of three. Forward is left to the compiler, which fuses it with what makes the residual. Backward
+needs sums over the channels of a row (of the norm) and over the rows of a channel (of the weights), which the compiler
+takes in two passes or three: here each tensor is read once. The gradient of a few leading channels of `n`, which gates
+read, comes apart and is added inside, so that nothing of the size of `n` is made for it.
+Plain twin: `unet_skips`, `x0_mix`, `rms_norm` and `ln_scale` one after another.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -24,33 +27,41 @@ class Normed(NamedTuple):
     """The leading channels of `whole` that gates read."""
 
 
-def blended_norm(x: Tensor, x0: Tensor, mix: Tensor, factor: float, lead: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The plain twin: x and x0 (..., D), mix (2, D) -> u and n like x, the first `lead` channels of n."""
-    keep, again = torch.unbind(mix.to(x.dtype))
-    u = keep * x + again * x0
+class Merge(NamedTuple):
+    """A stream to be blended into the residual: share[0] ⊙ residual + share[1] ⊙ stream."""
+
+    stream: Tensor
+    """(B, T, D)."""
+    share: Tensor
+    """(2, D) fp32."""
+
+
+def blended_norm(streams: Sequence[Tensor], weights: Tensor, factor: float, lead: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The plain twin: streams (..., D) and weights (I, D) -> u and n like a stream, the first `lead` channels of n."""
+    parts = [weight * stream for weight, stream in zip(torch.unbind(weights), streams, strict=True)]
+    u = sum(parts[1:], parts[0]).to(streams[0].dtype)
     n = factor * F.rms_norm(u, u.shape[-1:])
     return u, n, n[..., :lead].clone()
 
 
 @library.custom_op("paramgolf::mixed_norm_gradient", mutates_args=())
 def mixed_norm_gradient(
-    du: Tensor | None, dn: Tensor, dlead: Tensor | None, streams: list[Tensor], mix: Tensor, factor: float, both: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of x and, if `both`, of x0 (N, D), and shares (P, 2, D) fp32 of that of mix; `streams` is x, x0."""
+    du: Tensor | None, dn: Tensor, dlead: Tensor | None, streams: list[Tensor], weights: Tensor, factor: float
+) -> list[Tensor]:
+    """Gradients of the streams (N, D); last, shares (P, I, D) fp32 of that of the weights."""
     from paramgolf.model.kernels.gpu.mixed_norm_rows import run_mixed_norm_backward
 
-    shares = mix.new_empty(row_runs(len(dn)), *mix.shape, dtype=torch.float32)
-    return *run_mixed_norm_backward((du, dn, dlead), streams, mix, factor, shares, both=both), shares
+    shares = weights.new_empty(row_runs(len(dn)), *weights.shape, dtype=torch.float32)
+    return [*run_mixed_norm_backward((du, dn, dlead), streams, weights, factor, shares), shares]
 
 
 @mixed_norm_gradient.register_fake
 def mixed_norm_gradient_shapes(
-    du: Tensor | None, dn: Tensor, dlead: Tensor | None, streams: list[Tensor], mix: Tensor, factor: float, both: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+    du: Tensor | None, dn: Tensor, dlead: Tensor | None, streams: list[Tensor], weights: Tensor, factor: float
+) -> list[Tensor]:
     """Shapes of the backward pass."""
-    x, x0 = streams
-    shares = mix.new_empty(row_runs(len(x)), *mix.shape, dtype=torch.float32)
-    return torch.empty_like(x), torch.empty_like(x0) if both else x0.new_empty(0), shares
+    shares = weights.new_empty(row_runs(len(dn)), *weights.shape, dtype=torch.float32)
+    return [*(torch.empty_like(stream) for stream in streams), shares]
 
 
 def row_runs(rows: int) -> int:
@@ -62,26 +73,25 @@ class MixedNorm(torch.autograd.Function):
     """Blend and norm with the one-pass gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, x0: Tensor, mix: Tensor, factor: float, lead: int) -> Any:
+    def forward(ctx: Any, weights: Tensor, factor: float, lead: int, *streams: Tensor) -> Any:
         """Keeps what it was given."""
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, x0, mix)
+        ctx.save_for_backward(weights, *streams)
         ctx.factor = factor
-        return blended_norm(x, x0, mix, factor, lead)
+        return blended_norm(streams, weights, factor, lead)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Gradients of x, x0 and mix. Of `u` there is none where only its norm goes on."""
-        x, x0, mix = ctx.saved_tensors
+        """Gradients of the weights and the streams. Of `u` there is none where only its norm goes on."""
+        weights, *streams = ctx.saved_tensors
         du, dn, dlead = (None if gradient is None else gradient.contiguous() for gradient in gradients)
-        dn = torch.zeros_like(x) if dn is None else dn
-        both = ctx.needs_input_grad[1]
-        dx, dx0, shares = mixed_norm_gradient(du, dn, dlead, [x, x0], mix, ctx.factor, both)
-        return dx, dx0 if both else None, shares.sum(0).to(mix.dtype), None, None
+        dn = torch.zeros_like(streams[0]) if dn is None else dn
+        *found, shares = mixed_norm_gradient(du, dn, dlead, streams, weights, ctx.factor)
+        return shares.sum(0), None, None, *found
 
 
-def mixed_norm(x: Tensor, x0: Tensor, mix: Tensor, factor: float, lead: int) -> Normed:
-    """x and x0 (B, T, D) bf16 on a GPU, mix (2, D) fp32 -> their blend, `factor` times its norm, the norm's `lead`."""
-    rows = (x.flatten(0, 1).contiguous(), x0.flatten(0, 1).contiguous())
-    found = MixedNorm.apply(*rows, mix, factor, lead)
-    return Normed(*(tensor.unflatten(0, x.shape[:2]) for tensor in found))
+def mixed_norm(streams: Sequence[Tensor], weights: Tensor, factor: float, lead: int) -> Normed:
+    """Two or three streams (B, T, D) bf16 on a GPU, weights (I, D) fp32 -> blend, `factor` times its norm, its lead."""
+    rows = (stream.flatten(0, 1).contiguous() for stream in streams)
+    found = MixedNorm.apply(weights, factor, lead, *rows)
+    return Normed(*(tensor.unflatten(0, streams[0].shape[:2]) for tensor in found))

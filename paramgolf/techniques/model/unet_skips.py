@@ -11,10 +11,12 @@ Source: the baseline; gates PRs #1089, #1218. Effect: starting at zero instead o
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from paramgolf.model.kernels.mixed_norm import Merge
 from paramgolf.model.slots import Dims
 from paramgolf.parts import Part, Role, constant
 from paramgolf.registry import technique
@@ -38,6 +40,8 @@ class UNetSkips:
 class UNetSkipWeights(Part):
     """A weight per channel for each skip."""
 
+    kernel_kind: ClassVar[str] = "skip"
+
     weight: nn.Parameter
     gate: nn.Parameter
 
@@ -50,11 +54,27 @@ class UNetSkipWeights(Part):
 
     def forward(self, x: Tensor, place: int, places: int, memory: list[Tensor]) -> Tensor:
         """(B, T, D) -> (B, T, D); `memory` holds the outputs of the first half."""
+        comes = self.remember(x, place, places, memory)
+        if comes is None:
+            return x
+        row, before = comes
+        skip = self.weight[row].to(x.dtype) * before
+        return torch.lerp(skip, x, torch.sigmoid(self.gate[row]).to(x.dtype)) if self.gated else x + skip
+
+    def pending(self, x: Tensor, place: int, places: int, memory: list[Tensor]) -> Merge | None:
+        """What `forward` would blend into `x`, if anything."""
+        comes = self.remember(x, place, places, memory)
+        if comes is None:
+            return None
+        row, before = comes
+        share = torch.sigmoid(self.gate[row]) if self.gated else torch.ones_like(self.weight[row])
+        rest = (1 - share) * self.weight[row] if self.gated else self.weight[row]
+        return Merge(before, torch.stack((share, rest)))
+
+    @staticmethod
+    def remember(x: Tensor, place: int, places: int, memory: list[Tensor]) -> tuple[int, Tensor] | None:
+        """Push `x` or pop what comes back here, with its row; None where nothing does."""
         first_half = places // 2
         if 0 < place <= first_half:
             memory.append(x)
-        if place < first_half or not memory:
-            return x
-        row = place - first_half
-        skip = self.weight[row].to(x.dtype) * memory.pop()
-        return torch.lerp(skip, x, torch.sigmoid(self.gate[row]).to(x.dtype)) if self.gated else x + skip
+        return None if place < first_half or not memory else (place - first_half, memory.pop())
