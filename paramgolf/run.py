@@ -31,8 +31,9 @@ class Run:
     seed: int = 1337
 
     def __post_init__(self) -> None:
-        if self.longest_row > self.model.context:
-            raise ValueError(f"training rows of {self.longest_row} tokens exceed model.context={self.model.context}")
+        for what, length in self.rows:
+            if length > self.model.context:
+                raise ValueError(f"{what} of {length} tokens exceed model.context={self.model.context}")
         if self.train.seq_growth and not self.data.loader.resizable:
             raise ValueError("train.seq_growth needs a loader whose rows can change: sequential or packed")
         if self.seed < 0:
@@ -67,6 +68,15 @@ class Run:
         """Tokens of the longest row in training; packed documents stand in one, all that a device holds at once."""
         whole = min(self.train.device_tokens, self.train.batch_tokens)
         return whole if self.data.loader.packed else self.train.seq_len
+
+    @property
+    def rows(self) -> tuple[tuple[str, int], ...]:
+        """Everything that the model will be given, with its tokens a row as far as the configuration tells."""
+        return (
+            ("training rows", self.longest_row),
+            ("rows of quant.calibration.length", getattr(self.quant.calibration, "length", 0) - 1),
+            ("windows of evaluate.protocol.length", getattr(self.evaluate.protocol, "length", 0)),
+        )
 
     @property
     def digest(self) -> str:

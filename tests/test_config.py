@@ -132,6 +132,8 @@ def test_techniques_are_set_by_name():
         ("train.seq_len=0", "seq_len=0 is not positive"),
         ("train.seq_len=2048", "exceed model.context=1024"),
         ("data.loader=packed", "training rows of 65536 tokens exceed"),
+        ("quant.calibration=self_generated", "rows of quant.calibration.length of 2047 tokens exceed"),
+        ("evaluate.protocol.length=2000", "windows of evaluate.protocol.length of 2000 tokens exceed"),
         ("contest.train_seconds=0", "leaves nothing"),
         ("seed=-1", "seed=-1 is negative"),
         ("evaluate.protocol.length=-1", "length=-1 is negative"),

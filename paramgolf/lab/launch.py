@@ -18,7 +18,9 @@ from paramgolf.data.preparing import PrepareProgress
 from paramgolf.errors import DataError, UsageError
 from paramgolf.events import Events, Listener
 from paramgolf.folder import RUNS, RunFolder, latest_unfinished, new_folder, opened
+from paramgolf.model.gpt import GPT
 from paramgolf.presets import preset
+from paramgolf.quant.calibrate import require_inputs
 from paramgolf.run import Run
 from paramgolf.stages import Session
 from paramgolf.train.checkpoint import has_checkpoint, load_checkpoint
@@ -78,13 +80,16 @@ def run_of(folder: RunFolder) -> Run:
 def asked(launch: Launch) -> Asked:
     """The run that is asked for and its folder, which is not made yet.
 
-    Raises `UsageError` when the folder to resume was made under another configuration, with what differs.
+    Raises `UsageError` when the folder to resume was made under another configuration, with what differs, and when a
+    quantizer could not be calibrated at the end.
     """
     named = asked_run(launch.preset, launch.settings, launch.seed) if launch.preset else None
     if launch.resume not in (None, "auto"):
         return resumed(launch, opened(Path(str(launch.resume))), named)
     if named is None:
         raise UsageError("no preset was named", fix="paramgolf presets")
+    with torch.device("meta"):
+        require_inputs(GPT(named.model), named.quant)
     found = latest_unfinished(launch.runs, named.digest, named.seed) if launch.resume else None
     return Asked(named, found or new_folder(launch.runs, named.name, named.digest, named.seed))
 

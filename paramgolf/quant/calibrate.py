@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from paramgolf.batch import Batch
-from paramgolf.errors import GolfError
+from paramgolf.errors import GolfError, UsageError
 from paramgolf.parts import Linear, Role, declared
 from paramgolf.quant.curvature import collect_curvature, rows_key
 from paramgolf.quant.matrices import finite_total, head_name, projections
 from paramgolf.quant.plan import QuantConfig, planned
 from paramgolf.quant.slots import CalibratedModel
+from paramgolf.registry import name_of
 
 LOOKED_UP = frozenset({Role.EMBED, Role.HEAD, Role.TABLE})
 """Roles of tables whose rows are read by number, unless they are the head."""
@@ -33,6 +34,22 @@ def wanted_hessians(model: nn.Module, config: QuantConfig) -> set[str]:
     if any(technique.needs_hessian for technique in deciders):
         wanted |= set(projections(model)) | {head_name(model)}
     return wanted | ({rows_key(name) for name in wanted} if wants_curvature(config) else set())
+
+
+def require_inputs(model: nn.Module, config: QuantConfig) -> None:
+    """Raise `UsageError` naming the first parameter whose quantizer needs a Hessian that no calibration can collect.
+
+    Needs shapes only: a model on the meta device will do.
+    """
+    able = {*projections(model), head_name(model)}
+    for (name, parameter, role), quantizer in planned(model, config):
+        if quantizer.needs_hessian and name not in able and role not in LOOKED_UP:
+            field = role.value
+            raise UsageError(
+                f"quant.{field}={name_of(quantizer)} needs the inputs that {name} is multiplied with, and it has none",
+                evidence=f"{name} of shape {tuple(parameter.shape)} is no projection",
+                fix=f"--set quant.{field}=int8_rows, or another quantizer without Hessian",
+            )
 
 
 def wants_curvature(config: QuantConfig) -> bool:
@@ -78,8 +95,9 @@ def input_totals(model: nn.Module, batches: Iterable[Batch], wanted: Collection[
     with inputs_watched(grams, watched) as watches:
         for batch in batches:
             last = view.hidden(batch)
+            read = view.embedding.before_head(last)  # runs what stands before the head, which may be watched itself
             if head_name(model) in wanted:
-                head(view.embedding.before_head(last))
+                head(read)
             tokens += batch.ids.numel()
     totals = {name: watch.total for name, watch in watches.items()} | {head_name(model): head.total}
     return {name: finite_total(name, total.cpu()) for name, total in totals.items() if total is not None}, tokens

@@ -57,6 +57,10 @@ def test_every_example_parses(line: str) -> None:
         ("run demo --set optim.matrix.lr=fast", "optim.matrix.lr"),
         ("run demo --set model.softcap=tanh_softcp", "'tanh_softcap'"),
         ("run demo --set train.steps", "path=value"),
+        (
+            "run demo --set quant.scale=gptq",
+            "quant.scale=gptq needs the inputs that on_step.0",
+        ),
         ("run demo --device tpu", "cuda"),
         ("data prepar x", '"prepare"'),
         ("data prepare stdlb", "'stdlib'"),

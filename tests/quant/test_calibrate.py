@@ -10,14 +10,22 @@ from tiny import shaken_model
 from torch import Tensor, nn
 
 from paramgolf.batch import BOS, Batch
-from paramgolf.errors import GolfError
+from paramgolf.errors import GolfError, UsageError
 from paramgolf.model.gpt import GPT
 from paramgolf.parts import Linear, Role, declared
-from paramgolf.quant.calibrate import collect_hessians, wanted_hessians
+from paramgolf.quant.calibrate import collect_hessians, require_inputs, wanted_hessians
 from paramgolf.quant.matrices import head_name, projections
 from paramgolf.quant.plan import QuantConfig, quantize
 from paramgolf.quant.training_batches import TrainingBatches
-from paramgolf.techniques.model import BigramHash, Recurrence, UntiedEmbedding
+from paramgolf.techniques.model import (
+    BigramHash,
+    FactorizedEmbedding,
+    LegendreDepth,
+    Recurrence,
+    SparseGate,
+    UntiedEmbedding,
+    UntiedPasses,
+)
 from paramgolf.techniques.quant import GPTQ, LQER, AdaptiveClip, Int8Rows, SDClip, SelfGenerated
 
 EVERYTHING = QuantConfig(attention=GPTQ(), mlp=GPTQ(), embed=GPTQ(), projection=GPTQ())
@@ -145,6 +153,43 @@ def test_an_untied_head_has_its_inputs_and_the_embedding_none():
     assert torch.equal(hessians["embedding.weight"], 120.0 * torch.eye(16))
     # Final hidden states are normalized: 16 channels of mean square 1.
     assert float(hessians["embedding.head"].trace()) == pytest.approx(120 * 16, rel=1e-3)
+
+
+def test_what_stands_before_the_head_has_its_inputs_though_the_head_needs_none():
+    model = model_with(embedding=FactorizedEmbedding(rank=8))
+    config = QuantConfig(projection=GPTQ())
+    hessians = collect_hessians(model, some_batches(), config)
+    assert hessians.keys() == {"embedding.into.weight", "embedding.back.weight"}
+    assert float(hessians["embedding.back.weight"].trace()) == pytest.approx(120 * 16, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "config", "said"),
+    [
+        ({}, QuantConfig(scale=GPTQ()), "quant.scale=gptq needs the inputs"),
+        ({"on_heads": (SparseGate(),)}, QuantConfig(gate=GPTQ()), "quant.gate=gptq needs the inputs"),
+        (
+            {"on_blocks": (LegendreDepth(),), "layers": 3},
+            QuantConfig(mlp=GPTQ()),
+            "order_0 is multiplied",
+        ),
+    ],
+)
+def test_what_no_calibration_could_collect_is_refused_before_training(
+    changes: dict[str, Any], config: QuantConfig, said: str
+):
+    model = model_with(**changes)
+    with pytest.raises(UsageError, match=said):
+        require_inputs(model, config)
+    with pytest.raises(GolfError, match="which calibration did not collect"):
+        quantize(model, config, collect_hessians(model, some_batches(1), config))
+
+
+@pytest.mark.parametrize("embedding", [UntiedEmbedding(), FactorizedEmbedding(rank=8)])
+def test_what_can_be_calibrated_is_not_refused(embedding: Any):
+    changes = {"embedding": embedding, "on_embed": (BigramHash(rows=8, width=8),)}
+    changes |= {"order": Recurrence(first=0, last=1, starts=(0.5,)), "repeats": UntiedPasses(mlp=True)}
+    require_inputs(model_with(**changes), EVERYTHING)
 
 
 def test_inputs_that_overflow_are_refused_by_name():
