@@ -1,21 +1,23 @@
 """One script from a run: what is reachable under its configuration, in dependency order, imports of others first."""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from paramgolf.bundle.fold import folded
 from paramgolf.bundle.gather import Gathered
 from paramgolf.bundle.guards import errors_gone_on_from, unguarded, void_names, without_checks
 from paramgolf.bundle.known import Fact, Facts, config_parts
+from paramgolf.bundle.observed import observed_attributes
 from paramgolf.bundle.reach import Reach, Reached, Rewrite
 from paramgolf.bundle.slim import Unregistered, copied, slim
 from paramgolf.bundle.stand_ins import stand_ins_of
 from paramgolf.bundle.tidy import simplified
 from paramgolf.bundle.units import Definition, Units, import_order, read_units, transplanted
+from paramgolf.bundle.unread import Dropped, spared, unread_names, without_unread
 from paramgolf.config import source
 from paramgolf.run import Run
 
@@ -63,16 +65,19 @@ def amalgamate(whole_run: Run) -> Script:
     closed, first = closed_classes(run, units)
     facts = Facts(run, closed=closed, changed=replaced_fields(first) | OWN_CHANGES)
     facts.fixed[Run, "digest"] = whole_run.digest
+    facts.observed = observed_attributes(run, first.definitions)
     for _ in range(ROUNDS):
         facts = sharper(facts, run, units)
     caught = errors_gone_on_from((item.module, item.node) for item in first.definitions)
     void: frozenset[str] = frozenset()
+    dropped: Dropped = frozenset()
     while True:
-        whole = reached(run, units, partial(lightened, facts=facts, units=units, caught=caught, void=void))
-        found = void_names(item.node for item in whole.definitions)
-        if found <= void:
-            return script_of(whole, run, units)
-        void |= found
+        rewrite = partial(lightened, facts=facts, units=units, caught=caught, void=void, dropped=dropped)
+        whole = reached(run, units, rewrite, dropped)
+        found, unread = void_names(item.node for item in whole.definitions), unread_names(whole.definitions, facts)
+        if found <= void and unread <= dropped:
+            return script_of(whole, partial(spelled_without, dropped=dropped), run, units)
+        void, dropped = void | found, dropped | unread
 
 
 def closed_classes(run: Run, units: Units) -> tuple[frozenset[str], Reached]:
@@ -98,11 +103,18 @@ def sharper(facts: Facts, run: Run, units: Units) -> Facts:
 
 
 def lightened(
-    item: Definition, *, facts: Facts, units: Units, caught: frozenset[type], void: frozenset[str]
+    item: Definition,
+    *,
+    facts: Facts,
+    units: Units,
+    caught: frozenset[type],
+    void: frozenset[str],
+    dropped: Dropped,
 ) -> ast.stmt:
     """A definition without dead branches, guards and what only these needed."""
     node = simplified(folded(spelled_out(item, facts.closed), facts, units, item.module, Gathered()))
-    return without_checks(simplified(unguarded(node, item.module, caught, void)), facts.closed)
+    node = without_checks(simplified(unguarded(node, item.module, caught, void)), facts.closed)
+    return simplified(without_unread(node, item.module, dropped))
 
 
 PLAIN_DECORATORS = {"cache", "contextmanager", "torch.no_grad()", "torch.compiler.assume_constant_result"}
@@ -121,11 +133,11 @@ def known_parameters(program: Reached, gathered: Gathered) -> dict[tuple[str, st
     return found
 
 
-def reached(run: Run, units: Units, rewrite: Rewrite) -> Reached:
-    """What the script of `run` needs."""
+def reached(run: Run, units: Units, rewrite: Rewrite, dropped: Dropped = frozenset()) -> Reached:
+    """What the script of `run` needs, fields in `dropped` left out."""
     reach = Reach(units, rewrite, WEAK)
     reach.want(ENTRY_MODULE, ENTRY)
-    for part in config_parts(run):
+    for part in config_parts(run, dropped):
         reach.want(type(part).__module__, type(part).__name__)
     return reach.run()
 
@@ -154,14 +166,14 @@ def replaced_fields(program: Reached) -> frozenset[str]:
     return frozenset(keyword.arg for node in by_replace for keyword in node.keywords if keyword.arg)
 
 
-def script_of(whole: Reached, run: Run, units: Units) -> Script:
-    """The text."""
+def script_of(whole: Reached, spelled: Callable[[Any], str], run: Run, units: Units) -> Script:
+    """The text, parts of the configuration as they are `spelled`."""
     order = import_order(units)
     always, perhaps = parted_imports(whole.imports)
     readable, lean, sizes = [*always], [*always], dict[str, int]()
     guarded: tuple[list[str], list[str]] = ([], [])
     for item in sorted(whole.definitions, key=lambda item: (item.name == OPEN, order[item.module], item.line)):
-        node = Unregistered().visit(filled(item, run))
+        node = Unregistered().visit(filled(item, spelled(run.artifact.coder)))
         texts = ast.unparse(node), ast.unparse(slim(copied(node)))
         sizes[item.module] = sizes.get(item.module, 0) + len(texts[1])
         needs = {line for lines in units[item.module].theirs.values() for line in lines} & {*perhaps}
@@ -172,8 +184,13 @@ def script_of(whole: Reached, run: Run, units: Units) -> Script:
             tried = ast.parse("\n".join([*perhaps, *block])).body
             handler = ast.ExceptHandler(ast.Name("ImportError", ast.Load()), None, [ast.Pass()])
             script.append(ast.unparse(ast.Try(tried, [handler], [], [])))
-        script.append(f"if __name__ == '__main__':\n    {ENTRY}({source(run)})\n")
+        script.append(f"if __name__ == '__main__':\n    {ENTRY}({spelled(run)})\n")
     return Script("\n\n\n".join(["from __future__ import annotations", *readable]), "\n".join(lean), sizes)
+
+
+def spelled_without(part: Any, dropped: Dropped) -> str:
+    """The source of a part of the configuration without the settings that nobody reads."""
+    return spared(source(part), dropped)
 
 
 def parted_imports(lines: frozenset[str]) -> tuple[list[str], list[str]]:
@@ -183,8 +200,8 @@ def parted_imports(lines: frozenset[str]) -> tuple[list[str], list[str]]:
     return [line for line in ordered if line not in perhaps], perhaps
 
 
-def filled(item: Definition, run: Run) -> ast.stmt:
+def filled(item: Definition, coder: str) -> ast.stmt:
     """A copy of a definition, with the run's coder where a stand-in leaves it open."""
     if item.name == OPEN:
-        return ast.parse(f"{OPEN} = {source(run.artifact.coder)}").body[0]
+        return ast.parse(f"{OPEN} = {coder}").body[0]
     return copied(item.node)

@@ -25,6 +25,15 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.In: lambda a, b: a in b,
     ast.NotIn: lambda a, b: a not in b,
 }
+ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+}
 PURE: dict[str, Callable[..., Any]] = {"any": any, "all": all, "len": len, "bool": bool, "max": max, "min": min}
 DEEPEST = 4
 """Calls within calls that are followed."""
@@ -64,8 +73,12 @@ class Evaluator:
         if isinstance(node, ast.Compare):
             return self.comparisons(node, scope, depth)
         if isinstance(node, ast.BoolOp):
-            decided = self.junction(node, scope, depth)
-            return None if decided is None else OneOf((decided,))
+            return self.picked(node, scope, depth)
+        if isinstance(node, ast.BinOp):
+            work = ARITHMETIC.get(type(node.op))
+            return self.combined(work, [node.left, node.right], scope, depth) if work else None
+        if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice):
+            return self.combined(operator.getitem, [node.value, node.slice], scope, depth)
         if isinstance(node, ast.IfExp):
             decided = self.truth(node.test, scope, depth)
             return None if decided is None else self.fact(node.body if decided else node.orelse, scope, depth)
@@ -79,11 +92,24 @@ class Evaluator:
 
     def truth(self, node: ast.expr, scope: Scope, depth: int = 0) -> bool | None:
         """Whether `node` is true, where that is known."""
+        if isinstance(node, ast.BoolOp):
+            return self.junction(node, scope, depth)
         fact = self.fact(node, scope, depth)
         if not isinstance(fact, OneOf):
             return None
         found = {bool(value) for value in fact.values}
         return found.pop() if len(found) == 1 else None
+
+    def picked(self, node: ast.BoolOp, scope: Scope, depth: int) -> Fact:
+        """The value of an `and` or `or`: that of its first term that ends it, or of its last."""
+        ends = isinstance(node.op, ast.Or)
+        for value in node.values[:-1]:
+            decided = self.truth(value, scope, depth)
+            if decided is None:
+                return None
+            if decided is ends:
+                return self.fact(value, scope, depth)
+        return self.fact(node.values[-1], scope, depth)
 
     def junction(self, node: ast.BoolOp, scope: Scope, depth: int) -> bool | None:
         """The truth of an `and` or `or`. One decided term may decide it, whatever the others are."""
@@ -108,6 +134,9 @@ class Evaluator:
         """A comparison, tried out on every value."""
         compare = COMPARISONS[type(node.ops[0])]
         sides = [node.left, node.comparators[0]]
+        member = isinstance(node.ops[0], ast.In | ast.NotIn) and is_silent(node.left)
+        if member and self.truth(sides[1], scope, depth) is False:  # nothing is in what is empty
+            return OneOf((isinstance(node.ops[0], ast.NotIn),))
         if isinstance(node.ops[0], ast.Is | ast.IsNot) and not any(
             isinstance(side, ast.Constant) and side.value is None for side in sides
         ):
@@ -116,6 +145,8 @@ class Evaluator:
 
     def call(self, node: ast.Call, scope: Scope, depth: int) -> Fact:
         """A call of a builtin, `isinstance`, or a function of ours that only returns an expression."""
+        if isinstance(node.func, ast.Attribute) and node.func.attr in ("items", "keys", "values") and not node.args:
+            return OneOf(((),)) if self.fact(node.func.value, scope, depth) == OneOf(({},)) else None
         if not isinstance(node.func, ast.Name) or node.func.id in scope:
             return None
         name = node.func.id
@@ -179,7 +210,7 @@ class Evaluator:
             return None
         try:
             return OneOf(distinct(tuple(work(*choice) for choice in choices)))
-        except (TypeError, ValueError, ArithmeticError):
+        except (TypeError, ValueError, ArithmeticError, LookupError):
             return None
 
 

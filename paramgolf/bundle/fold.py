@@ -1,7 +1,7 @@
 """Constant folding: the branches that a fixed configuration never takes are left out.
 
-Only decisions are folded (`if`, `while`, conditional expressions, loops over nothing); a value keeps the name of its
-setting, so that the script stays readable.
+Decisions are folded (`if`, `while`, conditional expressions, loops over nothing), and every setting that is read stands
+there as its value; what has no other reader is then left out of the configuration.
 """
 
 import ast
@@ -121,6 +121,23 @@ class Fold(ast.NodeTransformer):
         kept = [value for value in test.values if self.evaluator.truth(value, self.scope) is not neutral]
         return test if len(kept) == len(test.values) else kept[0] if len(kept) == 1 else ast.BoolOp(test.op, kept)
 
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        return self.as_value(node)
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        return self.as_value(node)
+
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
+        return self.as_value(node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        return self.as_value(node) if isinstance(node.ctx, ast.Load) else self.generic_visit(node)
+
+    def as_value(self, node: ast.expr) -> ast.AST:
+        """An expression, or what it always is."""
+        fact = self.evaluator.fact(node, self.scope)
+        return spelled(fact.values[0]) if isinstance(fact, OneOf) and fact.plain else self.generic_visit(node)
+
     def visit_IfExp(self, node: ast.IfExp) -> ast.AST:
         decided = self.evaluator.truth(node.test, self.scope)
         if decided is not None:
@@ -129,6 +146,9 @@ class Fold(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        fact = self.evaluator.fact(node, self.scope)
+        if isinstance(fact, OneOf) and fact.plain:
+            return spelled(fact.values[0])
         self.generic_visit(node)
         neutral = isinstance(node.op, ast.And)
         first = node.values[0]
@@ -175,7 +195,8 @@ class Fold(ast.NodeTransformer):
                 self.gathered.escaped.add((home.definition.module, home.definition.name))
         if node.id == "cls" and self.self_of:
             self.gathered.escaped.add(self.self_of[1])
-        return node
+        fact = self.scope.get(node.id) if isinstance(node.ctx, ast.Load) else None
+        return spelled(fact.values[0]) if isinstance(fact, OneOf) and fact.plain else node
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt:
         node.value = node.value and cast(ast.expr, self.visit(node.value))
@@ -205,7 +226,7 @@ class Fold(ast.NodeTransformer):
             self.gathered.overwritten.add(target.attr)
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
-        """A property of the configuration, worked out once and for all; a field keeps its name."""
+        """What a setting, or anything else that is known of an object, is."""
         self.generic_visit(node)
         if node.attr == "__name__":
             return self.worked_out(node)
@@ -214,10 +235,7 @@ class Fold(ast.NodeTransformer):
             setattr(node, KINDS, {whole.kind})
         elif isinstance(whole, OneOf) and all(dataclasses.is_dataclass(value) for value in whole.values):
             setattr(node, KINDS, {type(value) for value in whole.values})
-        if not isinstance(whole, OneOf) or node.attr in self.facts.changed:
-            return node
-        derived = all(isinstance(getattr(type(value), node.attr, None), property) for value in whole.values)
-        fact = self.facts.attribute(whole, node.attr) if derived and isinstance(node.ctx, ast.Load) else None
+        fact = self.facts.attribute(whole, node.attr) if isinstance(node.ctx, ast.Load) else None
         return spelled(fact.values[0]) if isinstance(fact, OneOf) and fact.plain else node
 
     def visit_For(self, node: ast.For) -> ast.stmt | list[ast.stmt]:

@@ -7,7 +7,8 @@ is one of them is one of few values, and the package is checked by `mypy --stric
 import copy
 import dataclasses
 import importlib
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Container, Iterator, Mapping
 from types import NoneType
 from typing import Any, NamedTuple, get_args, get_origin
 
@@ -53,6 +54,8 @@ class Facts:
         """(module, function or class) -> what is known of what it is called with."""
         self.attributes: Mapping[tuple[type, str], Fact] = {}
         """(class, attribute) -> what it is in every object."""
+        self.observed: Mapping[tuple[type, str], Fact] = {}
+        """The same of the modules of the model, as they were found."""
 
     def sharpened(
         self, parameters: Mapping[tuple[str, str], Mapping[str, Fact]], attributes: Mapping[tuple[type, str], Fact]
@@ -100,6 +103,8 @@ class Facts:
 
     def of_instance(self, kind: type, name: str) -> Fact:
         """The attribute of an object of ours: by the annotation in its class or its property's."""
+        if (kind, name) in self.observed:
+            return self.observed[kind, name]
         for base in kind.__mro__:
             if (base, name) in self.attributes:
                 return self.attributes[base, name]
@@ -110,15 +115,16 @@ class Facts:
         return None
 
 
-def config_parts(value: Any) -> Iterator[Any]:
-    """`value` and every dataclass below it."""
+def config_parts(value: Any, without: Container[tuple[str, str]] = ()) -> Iterator[Any]:
+    """`value` and every dataclass below it, but for those in fields (class, name) of `without`."""
     if isinstance(value, tuple):
         for item in value:
-            yield from config_parts(item)
+            yield from config_parts(item, without)
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         yield value
         for item in dataclasses.fields(value):
-            yield from config_parts(getattr(value, item.name))
+            if (type(value).__name__, item.name) not in without:
+                yield from config_parts(getattr(value, item.name), without)
 
 
 def is_class_constant(kind: type, name: str) -> bool:
@@ -141,7 +147,9 @@ def is_fixed(value: Any) -> bool:
 
 def is_plain(value: Any) -> bool:
     """Whether `repr` spells `value`."""
-    return all(map(is_plain, value)) if type(value) is tuple else type(value) in PLAIN
+    if type(value) is tuple:
+        return all(map(is_plain, value))
+    return type(value) in PLAIN and (type(value) is not float or math.isfinite(value))
 
 
 def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:

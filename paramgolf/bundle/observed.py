@@ -1,0 +1,72 @@
+"""What the modules of a run's model hold: the model is built, without storage, and looked at.
+
+The constructor of a model sees the configuration alone, so a script that builds it gets the same plain values, and the
+same lists of parts that are empty. What anything assigns later is left out.
+"""
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from paramgolf.bundle.known import Fact, OneOf, distinct, is_plain
+from paramgolf.bundle.units import OURS, Definition
+from paramgolf.model.gpt import GPT
+from paramgolf.run import Run
+
+Observed = Mapping[tuple[type, str], Fact]
+"""(class, attribute) -> what it is in every object of that class."""
+UNSEEN = object()
+
+
+def observed_attributes(run: Run, program: Iterable[Definition]) -> Observed:
+    """Attributes that the constructors of the model's modules set once and for all."""
+    with torch.device("meta"):
+        modules = list(GPT(run.model).modules())
+    later = set(attributes_set_later(program))
+    kinds = {kind for module in modules for kind in type(module).__mro__ if kind.__module__.startswith(f"{OURS}.")}
+    found: dict[tuple[type, str], Fact] = {}
+    for kind in kinds - {nn.Module}:
+        objects = [module for module in modules if isinstance(module, kind)]
+        for name in {name for module in objects for name in own_attributes(module)} - later:
+            values = distinct(tuple(seen(module, name) for module in objects))
+            if all(value == () or value == {} or is_plain(value) for value in values):
+                found[kind, name] = OneOf(values)
+    return found
+
+
+def own_attributes(module: nn.Module) -> Iterator[str]:
+    """Names of what a module's constructor assigned to it, parameters left out."""
+    yield from (name for name in vars(module) if not name.startswith("_") and name != "training")
+    yield from module._modules
+
+
+def seen(module: nn.Module, name: str) -> Any:
+    """A module's attribute; empty lists and tables of modules as a tuple and a dictionary."""
+    value = getattr(module, name, UNSEEN)
+    if isinstance(value, nn.ModuleList) and not value:
+        return ()
+    return {} if isinstance(value, nn.ModuleDict) and not value else value
+
+
+def attributes_set_later(program: Iterable[Definition]) -> Iterator[str]:
+    """Attributes that something other than the constructor of their own object assigns."""
+    for item in program:
+        own = set()
+        for method in getattr(item.node, "body", ()):
+            if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+                own = {id(inner) for inner in ast.walk(method) if is_of_self(inner, method)}
+        for inner in ast.walk(item.node):
+            if isinstance(inner, ast.Attribute) and not isinstance(inner.ctx, ast.Load) and id(inner) not in own:
+                yield inner.attr
+
+
+def is_of_self(node: ast.AST, method: ast.FunctionDef) -> bool:
+    """Whether `node` is an attribute of a method's own object."""
+    return (
+        isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == method.args.args[0].arg
+    )

@@ -1,0 +1,135 @@
+"""What nobody reads: settings of the configuration and attributes of objects whose readers folding has removed.
+
+A field or attribute has a reader when something asks an object that may have it for its name. Where folding knows the
+class of the object, only that class and its relatives are asked.
+"""
+
+import ast
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from torch import nn
+
+from paramgolf.bundle.guards import is_quiet
+from paramgolf.bundle.known import Facts, live
+from paramgolf.bundle.reach import mentions
+from paramgolf.bundle.units import Definition
+
+Dropped = frozenset[tuple[str, str]]
+"""Class and field, or class and attribute."""
+WHOLE = frozenset({"asdict", "astuple", "fields"})
+"""Functions that read every field of an object."""
+
+
+class Readers:
+    """Which attributes a program asks for."""
+
+    def __init__(self, definitions: Iterable[Definition]) -> None:
+        self.asked: dict[str, set[type] | None] = {}
+        self.wholly = False
+        """Whether something reads every field of some configuration."""
+        for item in definitions:
+            for name, kinds in mentions(item.node):
+                before = self.asked.setdefault(name, set())
+                self.asked[name] = None if before is None or kinds is None else before | kinds
+
+    def may_read(self, kind: type, name: str) -> bool:
+        """Whether anything asks an object of the class `kind` for `name`."""
+        kinds = self.asked.get(name, set())
+        return kinds is None or any(issubclass(kind, other) or issubclass(other, kind) for other in kinds)
+
+
+def unread_names(definitions: Iterable[Definition], facts: Facts) -> Dropped:
+    """Fields of closed classes, and attributes that methods assign, that nothing reads."""
+    program = list(definitions)
+    readers = Readers(program)
+    found: set[tuple[str, str]] = set()
+    for item in program:
+        kind = live(item.module, item.name)
+        if not isinstance(item.node, ast.ClassDef) or not isinstance(kind, type):
+            continue
+        names = set(assigned_attributes(item.node, kind, facts))
+        if item.name in facts.closed:
+            names |= {part.target.id for part in declared_fields(item.node) if isinstance(part.target, ast.Name)}
+        found |= {(item.name, name) for name in names - facts.changed if not readers.may_read(kind, name)}
+    return frozenset(found)
+
+
+def declared_fields(node: ast.ClassDef) -> list[ast.AnnAssign]:
+    """The fields that the body of a class declares."""
+    return [part for part in node.body if isinstance(part, ast.AnnAssign) and "ClassVar" not in ast.unparse(part)]
+
+
+def assigned_attributes(node: ast.ClassDef, kind: type, facts: Facts) -> Iterator[str]:
+    """Attributes that methods of a class assign to their own object, where leaving that out changes nothing else."""
+    for inner in ast.walk(node):
+        for target, _ in assignments_to_attributes(inner):
+            if not issubclass(kind, nn.Module) or (kind, target.attr) in facts.observed:
+                yield target.attr
+
+
+def assignments_to_attributes(node: ast.AST) -> list[tuple[ast.Attribute, ast.expr]]:
+    """The attribute and value of `object.attribute = value`."""
+    if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Attribute):
+        return [(node.targets[0], node.value)]
+    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Attribute) and node.value is not None:
+        return [(node.target, node.value)]
+    return []
+
+
+class WithoutUnread(ast.NodeTransformer):
+    """Leaves out of a class what nobody reads."""
+
+    def __init__(self, owner: type, dropped: Dropped) -> None:
+        self.module = issubclass(owner, nn.Module)
+        """Of modules, only attributes are dropped that are plain, or empty, whatever makes them."""
+        self.names = {name for kind, name in dropped if kind == owner.__name__}
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.stmt | None:
+        if isinstance(node.target, ast.Name):
+            return None if node.target.id in self.names else node
+        return self.kept(node)
+
+    def visit_Assign(self, node: ast.Assign) -> ast.stmt | None:
+        return self.kept(node)
+
+    def kept(self, node: ast.Assign | ast.AnnAssign) -> ast.stmt | None:
+        """An assignment, unless its attribute is unread and making its value does nothing else."""
+        for target, value in assignments_to_attributes(node):
+            own = isinstance(target.value, ast.Name) and target.value.id == "self"
+            if own and target.attr in self.names and (self.module or is_quiet(value)):
+                return None
+        return node
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if getattr(node, "body", None) == []:
+            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+
+def without_unread(node: ast.stmt, module: str, dropped: Dropped) -> ast.stmt:
+    """A class of `module`, changed in place, without what nobody reads; other definitions as they are."""
+    if isinstance(node, ast.ClassDef) and any(kind == node.name for kind, _ in dropped):
+        result: Any = WithoutUnread(live(module, node.name), dropped).visit(node)
+        return result if isinstance(result, ast.stmt) else ast.Pass()
+    return node
+
+
+class Sparing(ast.NodeTransformer):
+    """Leaves out of an expression the settings that nobody reads."""
+
+    def __init__(self, dropped: Dropped) -> None:
+        self.dropped = dropped
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        if isinstance(node.func, ast.Name):
+            name = node.func.id
+            node.keywords = [item for item in node.keywords if (name, item.arg) not in self.dropped]
+        self.generic_visit(node)
+        return node
+
+
+def spared(expression: str, dropped: Dropped) -> str:
+    """The source of a configuration without the settings that nobody reads."""
+    return ast.unparse(Sparing(dropped).visit(ast.parse(expression, mode="eval")))

@@ -1,0 +1,99 @@
+"""What nobody reads is left out, what anybody may read stays."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from paramgolf.bundle.amalgamate import amalgamate
+from paramgolf.bundle.known import Facts, config_parts
+from paramgolf.bundle.observed import attributes_set_later, observed_attributes
+from paramgolf.bundle.units import Definition
+from paramgolf.bundle.unread import spared, unread_names, without_unread
+from paramgolf.lab.launch import asked_run
+from paramgolf.model.attention import AttentionPlan
+from paramgolf.model.block import Attention, Block
+from paramgolf.model.gpt import GPT
+from paramgolf.train.config import TrainConfig
+
+CLOCK = "paramgolf.train.clock"
+
+
+def definition(source: str, module: str = CLOCK) -> Definition:
+    node = ast.parse(source).body[0]
+    return Definition(getattr(node, "name", ""), module, 1, node)
+
+
+@pytest.fixture(scope="module")
+def facts() -> Facts:
+    run = asked_run("baseline")
+    return Facts(run, closed=frozenset(type(part).__name__ for part in config_parts(run)))
+
+
+def test_a_setting_without_a_reader_is_found(facts: Facts):
+    config = definition(
+        "class TrainConfig:\n    steps: int\n    warmup: int\n    seq_len: int", "paramgolf.train.config"
+    )
+    reader = definition("def f(config, other):\n    return config.steps + getattr(other, 'seq_len')")
+    assert unread_names([config, reader], facts) == {("TrainConfig", "warmup")}
+
+
+def test_attributes_that_only_their_own_assignment_names_are_found(facts: Facts):
+    source = """
+class Clock:
+    def __init__(self, config):
+        self.config = config
+        self.kept = 1
+        self.lost = config
+        self.loud = print()
+    def read(self):
+        return self.kept + self.config
+"""
+    item = definition(source.strip())
+    dropped = unread_names([item], facts)
+    assert dropped == {("Clock", "lost"), ("Clock", "loud")}
+    text = ast.unparse(without_unread(item.node, CLOCK, dropped))
+    assert "lost" not in text
+    assert "self.loud = print()" in text, "making the value does something"
+    assert "self.kept = 1" in text
+
+
+def test_settings_are_left_out_of_the_expression():
+    text = "Run(name='x', train=TrainConfig(steps=3, warmup=(Grown(a=1), 2)))"
+    assert spared(text, frozenset({("TrainConfig", "warmup"), ("Grown", "name")})) == (
+        "Run(name='x', train=TrainConfig(steps=3))"
+    )
+
+
+def test_what_the_model_holds_is_seen_and_what_changes_is_not():
+    run = asked_run("baseline")
+    found = observed_attributes(run, [definition("def f(model):\n    model.softcap = 3", "paramgolf.stages")])
+    assert found[Attention, "on_heads"].values == ((),)  # type: ignore[union-attr]
+    assert found[Attention, "head_dim"].values == (64,)  # type: ignore[union-attr]
+    assert (Attention, "on_qk") not in found, "modules are not values"
+    assert (GPT, "softcap") not in found
+    assert (Block, "attention") not in found
+    assert (AttentionPlan, "window") not in found
+
+
+def test_assignments_from_outside_count_as_later():
+    source = """
+class A:
+    def __init__(self, other):
+        self.first = 1
+        other.second = 2
+    def later(self):
+        self.third = 3
+"""
+    assert set(attributes_set_later([definition(source.strip())])) == {"second", "third"}
+
+
+def test_a_bundle_names_no_setting_that_it_does_not_read(tmp_path: Path):
+    lean = amalgamate(asked_run("baseline")).lean
+    tree = ast.parse(lean)
+    read = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    config = next(node for node in tree.body if getattr(node, "name", "") == TrainConfig.__name__)
+    assert isinstance(config, ast.ClassDef)
+    fields = {ast.unparse(item.target) for item in config.body if isinstance(item, ast.AnnAssign)}
+    assert fields < read
+    assert not fields & {"log_every", "warmup", "checkpoint_seconds", "seq_growth"}
