@@ -34,6 +34,7 @@ GAINS = (
     "model.fused=loss,feed_forward,queries_keys",
     "model.fused=loss,feed_forward,queries_keys,heads",
     "model.fused=loss,feed_forward,queries_keys,heads,scales",
+    "model.fused=loss,feed_forward,queries_keys,heads,scales,mix",
     "",
     "train.record=true",
 )

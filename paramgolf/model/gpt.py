@@ -38,6 +38,7 @@ class GPT(Part):
         self.on_input = nn.ModuleList(module for f in config.on_input if (module := f.build(dims)) is not None)
         self.on_step = nn.ModuleList(filler.build(dims) for filler in config.on_step)
         self.stream = config.stream.build(dims)
+        self.stream.fused = "lanes" in config.fused
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))
         cap = config.softcap
         self.softcap = cap.build() if isinstance(cap, LearnedLogitMap) else cap

@@ -132,6 +132,9 @@ class StreamModule(Part):
     While there is one lane a stream reads it through `block.read`, once, and by no other way.
     """
 
+    fused = False
+    """Whether a kernel may do its step."""
+
     def enter(self, layer: int, lanes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Before the block `layer`: where a lane may split."""
         return lanes
@@ -294,10 +297,10 @@ class Activation(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
-Fused = Literal["feed_forward", "loss", "queries_keys", "heads", "scales", "mix"]
+Fused = Literal["feed_forward", "loss", "queries_keys", "heads", "scales", "mix", "lanes"]
 """What can be done in one piece: by a kernel of our own, or (`scales`) by matrices that take on what follows them."""
 
-FUSED: tuple[Fused, ...] = ("feed_forward", "loss", "queries_keys", "heads", "scales", "mix")
+FUSED: tuple[Fused, ...] = ("feed_forward", "loss", "queries_keys", "heads", "scales", "mix", "lanes")
 
 
 class Parameters(NamedTuple):

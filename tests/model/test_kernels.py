@@ -11,6 +11,7 @@ from torch import Tensor
 
 from paramgolf.batch import Batch
 from paramgolf.model.gpt import GPT
+from paramgolf.model.kernels.lane_step import lane_step, plain_lane_step
 from paramgolf.model.kernels.mixed_norm import blended_norm, mixed_norm
 from paramgolf.model.kernels.own_value import without_own_value
 from paramgolf.model.kernels.query_key import queries_keys_values
@@ -181,6 +182,32 @@ def test_mixed_norm_has_the_gradients_of_the_plain_one(
         assert error(mine, plain) < 1e-2
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_step_of_two_lanes_has_the_gradients_of_the_plain_one(compiled: bool) -> None:
+    given = [(on_gpu(1, 333, 96).roll(place, 1) * (1 + place)).requires_grad_() for place in range(4)]
+    factors = [on_gpu(2).float().requires_grad_(), on_gpu(2, 2).float().requires_grad_()]
+    wide = [tensor.detach().float().requires_grad_() for tensor in given]
+    exact = [factor.detach().requires_grad_() for factor in factors]
+    step = torch.compile(lane_step) if compiled else lane_step
+    found = step((given[0], given[1]), given[2], given[3], *factors)
+    wanted = plain_lane_step((wide[0], wide[1]), wide[2], wide[3], *exact)
+    weights = [on_gpu(1, 333, 96), on_gpu(1, 333, 96).flip(1)]
+    for mine, plain in zip(
+        torch.autograd.grad(found, [*given, *factors], weights),
+        torch.autograd.grad(wanted, [*wide, *exact], [weight.float() for weight in weights]),
+        strict=True,
+    ):
+        assert error(mine, plain) < 1e-2
+
+
+def rotated(turn: Rotation, x: Tensor) -> Tensor:
+    """`x` (B, T, heads, E) by the angles of the first T positions."""
+    first, second, rest = x.tensor_split([turn.channels // 2, turn.channels], dim=-1)
+    cos, sin = turn.cos[: x.shape[1]], turn.sin[: x.shape[1]]
+    return torch.cat((first * cos + second * sin, second * cos - first * sin, rest), dim=-1)
+
+
 def attended(found: Sequence[Tensor], logits: Tensor, rework: Callable[..., Tensor]) -> Tensor:
     """Something that uses queries, keys and values as a layer does, its gradient different for every number."""
     q, k, v, tap = found
@@ -205,7 +232,7 @@ def test_heads_in_one_pass_have_the_gradients_of_the_plain_ones(channels: int, r
 
     def plain(wide: Tensor, gain: Tensor, logits: Tensor) -> Tensor:
         q, k, v = wide.unflatten(-1, (-1, 64)).split([8, 4, 4], 2)
-        q, k = turn.rotate(F.rms_norm(q, (64,))) * gain[:, None], turn.rotate(F.rms_norm(k, (64,)))
+        q, k = rotated(turn, F.rms_norm(q, (64,))) * gain[:, None], rotated(turn, F.rms_norm(k, (64,)))
         return attended((q, k, v, v), logits, plain_rework)
 
     inputs = (wide.requires_grad_(), gain.requires_grad_(), logits.requires_grad_())

@@ -16,6 +16,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from paramgolf.model.kernels import kernel_takes
+from paramgolf.model.kernels.lane_step import lane_step
 from paramgolf.model.slots import Dims, ModelView, StreamModule, Sublayers
 from paramgolf.parts import Role, constant
 from paramgolf.registry import technique
@@ -70,8 +72,10 @@ class TwoLanesStream(StreamModule):
         """Both halves read the old lanes and write the new ones."""
         if len(lanes) == 1:
             return super().step(layer, block, lanes)
-        keep, write = self.keep[layer].to(lanes[0].dtype), self.write[layer].to(lanes[0].dtype)
         a, m = block.attend(block.read(lanes[0])), block.think(lanes[1])
+        if self.fused and kernel_takes(a):
+            return lane_step(lanes, a, m, self.keep[layer], self.write[layer])
+        keep, write = self.keep[layer].to(lanes[0].dtype), self.write[layer].to(lanes[0].dtype)
         return tuple(keep[i] * lane + write[0, i] * a + write[1, i] * m for i, lane in enumerate(lanes))
 
     def finish(self, lanes: tuple[Tensor, ...]) -> Tensor:
