@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +22,16 @@ from paramgolf.batch import Batch
 from paramgolf.config import overridden
 from paramgolf.data.dataset import open_dataset
 from paramgolf.model.attention import attend, plan, present, takes
+from paramgolf.model.kernels.lane_step import lane_step_gradient
+from paramgolf.model.kernels.mixed_norm import mixed_norm_gradient
+from paramgolf.model.kernels.own_value import own_value, own_value_gradient
+from paramgolf.model.kernels.query_key import query_key, query_key_gradient
 from paramgolf.model.kernels.softcapped_loss import head_costs
 from paramgolf.model.kernels.squared_feed_forward import squared_up, squared_up_gradient
+from paramgolf.model.rotation import Rotation, rotary_rates
 from paramgolf.presets import preset
 from paramgolf.run import Run
+from paramgolf.techniques.model import Rope
 from paramgolf.train.distributed import pick_device
 
 REPEATS = 15
@@ -33,15 +40,18 @@ SLOW = ("plain", "sdpa")
 
 
 def milliseconds(work: Callable[[], object], device: torch.device) -> float:
+    """Of one call. On a GPU many are queued before the clock is read, so that launching them does not count."""
+    calls = 10 if device.type == "cuda" else 1
     for _ in range(3):
         work()
     times = []
     for _ in range(REPEATS):
         wait(device)
         began = time.perf_counter()
-        work()
+        for _ in range(calls):
+            work()
         wait(device)
-        times.append(1000 * (time.perf_counter() - began))
+        times.append(1000 * (time.perf_counter() - began) / calls)
     return statistics.median(times)
 
 
@@ -53,25 +63,73 @@ def wait(device: torch.device) -> None:
 def time_attention(run: Run, batch: Batch, device: torch.device) -> None:
     model, packed = run.model, batch.cu_seqlens is not None
     dtype, width = torch.bfloat16 if device.type == "cuda" else torch.float32, model.dim // model.heads
-    counts = (model.heads, model.kv_heads, model.kv_heads)
-    given = [torch.randn(*batch.ids.shape, n, width, device=device, dtype=dtype, requires_grad=True) for n in counts]
-    print(f"{'attention':12} {'forward':>9} {'backward':>9}")
+    print(f"{'attention':12} {'key heads':>9} {'forward':>9} {'backward':>9}")
     for backend in present(device.type):
         long = batch.ids.shape[1] > 8192
         no_gradient = (backend, device.type) == ("flex", "cpu")
         if not takes(backend, packed=packed) or (long and backend in SLOW) or no_gradient:
             continue
         how = plan(backend, batch)
-        compiled = torch.compile(attend, dynamic=False) if device.type == "cuda" else attend
-        y = compiled(*given, how)
-        weight = torch.randn_like(y)
+        compiled: Any = torch.compile(attend, dynamic=False) if device.type == "cuda" else attend
+        for kv in dict.fromkeys((model.kv_heads, model.heads)):
+            counts, shape = (model.heads, kv, kv), (*batch.ids.shape,)
+            given = [torch.randn(*shape, n, width, device=device, dtype=dtype, requires_grad=True) for n in counts]
+            y = compiled(*given, how)
+            weight = torch.randn_like(y)
 
-        def back(y: Tensor = y, weight: Tensor = weight) -> object:
-            return torch.autograd.grad(y, given, weight, retain_graph=True)
+            def back(y: Tensor = y, weight: Tensor = weight, given: list[Tensor] = given) -> object:
+                return torch.autograd.grad(y, given, weight, retain_graph=True)
 
-        with torch.no_grad():
-            forward = milliseconds(lambda: compiled(*given, how), device)  # noqa: B023
-        print(f"{backend:12} {forward:9.3f} {milliseconds(back, device):9.3f}", flush=True)
+            with torch.no_grad():
+                forward = milliseconds(lambda: compiled(*given, how), device)  # noqa: B023
+            print(f"{backend:12} {kv:9d} {forward:9.3f} {milliseconds(back, device):9.3f}", flush=True)
+
+
+def time_passes(run: Run, tokens: int, device: torch.device) -> None:
+    """Kernels bound by memory, with what they read and write in a second."""
+    model = run.model
+    dim, heads, kv, width = model.dim, model.heads, model.kv_heads, model.dim // model.heads
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, device=device).bfloat16()
+
+    x, x0, skip, a, m, dn, du = (draw(tokens, dim) for _ in range(7))
+    wide, q, k, v = draw(tokens, dim + 2 * kv * width), *(draw(tokens, n, width) for n in (heads, kv, kv))
+    logits, gain, write = draw(tokens, heads), draw(heads).float(), draw(2, 2).float()
+    channels = next((part.channels for part in model.on_qk if isinstance(part, Rope) and part.channels), width)
+    turn = Rotation(rotary_rates(channels, 1e4), tokens).to(device)
+    weights = {count: draw(count, dim).float() for count in (2, 3)}
+    halves = wide[:, : dim + kv * width]
+    rows: list[tuple[str, Callable[[], object], list[Tensor]]] = [
+        ("queries and keys", lambda: query_key(wide, turn.cos, turn.sin, gain, kv, tokens), [halves, halves]),
+        (
+            "their gradient",
+            lambda: query_key_gradient(wide, [q, k, v, v], turn.cos, turn.sin, gain, kv, tokens),
+            [halves, q, k, v, v, wide],
+        ),
+        ("own value and gate", lambda: own_value(q, v, logits, 0.5, 1.0), [q, v, q]),
+        ("their gradient", lambda: own_value_gradient(q, v, logits, q, 0.5, 1.0), [q, v, q, q, v]),
+        (
+            "gradient of mix and norm",
+            lambda: mixed_norm_gradient(du, dn, None, [x, x0], weights[2], 0.5),
+            [du, dn, x, x0, x, x0],
+        ),
+        (
+            "gradient of skip, mix and norm",
+            lambda: mixed_norm_gradient(du, dn, None, [x, skip, x0], weights[3], 0.5),
+            [du, dn, x, skip, x0, x, skip, x0],
+        ),
+        (
+            "gradient of a step of two lanes",
+            lambda: lane_step_gradient([du, dn], [x, x0, a, m], write),
+            [du, dn, x, x0, a, m, a, m],
+        ),
+    ]
+    print(f"{'kernel bound by memory':40} {'ms':>9} {'GB/s':>7}")
+    for name, work, moved in rows:
+        spent = milliseconds(work, device)
+        moves = sum(tensor.numel() * tensor.element_size() for tensor in moved)
+        print(f"{name:40} {spent:9.3f} {moves / spent / 1e6:7.0f}", flush=True)
 
 
 def time_kernels(run: Run, tokens: int, device: torch.device) -> None:
@@ -123,6 +181,7 @@ def main() -> None:
     time_attention(run, batch, device)
     if device.type == "cuda":
         time_kernels(run, options.tokens, device)
+        time_passes(run, options.tokens, device)
 
 
 if __name__ == "__main__":
