@@ -1,7 +1,7 @@
 """Document packing (`packed`): one long row of whole-length documents, attention kept inside each.
 
     segment starts = 0, the places of BOS, and every seq_len tokens inside a longer segment
-    cu_seqlens     = starts + [T], padded with T to T/128 entries or that doubled, so that one shape is compiled
+    cu_seqlens     = starts + [T], padded with T to T/384 entries or that doubled, so that one shape is compiled
 
 One shard after the other from its first BOS; a batch is a span of `tokens` + 1 consecutive tokens and rank r takes
 its contiguous part, so the ranks' rows laid side by side are the row of one rank. (The records advance by one
