@@ -5,8 +5,9 @@
 
 FOLDER holds `config.toml` and either an artifact or one safetensors file with the weights by name; PREPARED is a folder
 of `paramgolf data prepare`. On a GPU everything is compiled; `first` is the seconds of a small split of the same text,
-compilation included, `seconds` those of the whole split after that. The record read 11,760 tokens per second on each of
-its GPUs with three phases (47.85 M tokens in 508.8 s on 8 H100).
+compilation included, `seconds` those of the whole split after that. `remember` keeps keys and values of what was read;
+the others read the window of every chunk again. The record read 11,760 tokens per second on each of its GPUs with three
+phases (47.85 M tokens in 508.8 s on 8 H100).
 """
 
 import argparse
@@ -45,6 +46,8 @@ from paramgolf.validation import Validation
 
 RECORD = AdapterConfig(rank=80, weight_decay=0.5, beta2=0.99)
 """Of #1855."""
+KEPT = replace(RECORD, remember=True)
+"""As the record, but keys and values of what was read are kept."""
 LATER = replace(RECORD, targets=("k", "out", "mlp", "head"), lr=0.75e-4, documents=24, short=("256:8", "2000:24"))
 """Of #2014: no q and v, short documents in short chunks."""
 PARTS = replace(RECORD, part=4096)
@@ -69,6 +72,11 @@ def evaluators(context: int) -> dict[str, EvaluateConfig]:
         "frozen": EvaluateConfig(protocol=LoraTTT(adapters=replace(RECORD, lr=0.0))),
         "lora": EvaluateConfig(protocol=LoraTTT(adapters=RECORD)),
         "parts": EvaluateConfig(protocol=LoraTTT(adapters=PARTS)),
+        "remember": EvaluateConfig(protocol=LoraTTT(adapters=KEPT)),
+        "remember_phased": EvaluateConfig(protocol=PhasedTTT(adapters=KEPT)),
+        "remember_later": EvaluateConfig(
+            protocol=PhasedTTT(adapters=replace(LATER, remember=True), phases=1, length=context * 3 // 2)
+        ),
         "phased": EvaluateConfig(protocol=PhasedTTT(adapters=RECORD)),
         "later": EvaluateConfig(protocol=PhasedTTT(adapters=LATER, phases=1, length=context * 3 // 2)),
     }
@@ -93,22 +101,23 @@ def first_documents(whole: Validation, number: int) -> Validation:
     return replace(whole, tokens=whole.tokens[: last + 1], target_bytes=whole.target_bytes[:last])
 
 
-def measured(whole: Validation, model: GPT, wanted: dict[str, EvaluateConfig], settings: list[str]) -> Iterator[str]:
-    """A line of the table for each evaluator."""
-    spans = document_spans(whole.tokens)
-    small = first_documents(whole, max(2, min(64, len(spans.starts) // 8)))
+def measured(
+    whole: Validation, small: Validation | None, model: GPT, wanted: dict[str, EvaluateConfig], settings: list[str]
+) -> Iterator[str]:
+    """A line of the table for each evaluator, which meets `small` first."""
     base = 0.0
     for name, config in wanted.items():
         run = overridden(
             replace(whole.run, evaluate=replace(config, batch_tokens=whole.run.evaluate.batch_tokens)),
             [setting for setting in settings if applies(setting, config)],
         )
-        seconds = []
+        torch._dynamo.reset()
+        seconds = [0.0] if small is None else []
         for split in (small, whole):
-            torch._dynamo.reset() if split is small else None
-            began = time.perf_counter()
-            tally = replace(split, run=run).final(model).tally
-            seconds.append(time.perf_counter() - began)
+            if split is not None:
+                began = time.perf_counter()
+                tally = replace(split, run=run).final(model).tally
+                seconds.append(time.perf_counter() - began)
         base = base or tally.bits_per_byte
         speed = tally.tokens / seconds[1] / whole.place.world
         gain = tally.bits_per_byte - base
@@ -134,6 +143,8 @@ def main() -> None:
     parser.add_argument("--only", type=lambda text: text.split(","), default=[])
     parser.add_argument("--documents", type=int, default=0)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--eager", action="store_true", help="compile nothing")
+    parser.add_argument("--no-first", action="store_true", help="leave the small split out")
     parser.add_argument("--set", dest="settings", action="append", default=[])
     options = parser.parse_args()
     load_techniques()
@@ -151,7 +162,10 @@ def main() -> None:
                 f"{len(whole.tokens) - 1:,} targets, {documents:,} documents, {place.device}, torch {torch.__version__}"
             )
             print(f"{'evaluator':12} {'bpb':>9} {'gain':>9} {'first':>9} {'seconds':>9} {'tokens/s/GPU':>12}")
-        for line in measured(whole, model, wanted, options.settings):
+        if options.eager:
+            whole = replace(whole, run=overridden(whole.run, ["train.compile=false"]))
+        small = None if options.no_first else first_documents(whole, max(2, min(64, documents // 8)))
+        for line in measured(whole, small, model, wanted, options.settings):
             if place.first:
                 print(line, flush=True)
 

@@ -3,7 +3,7 @@
 Shapes: B rows, T tokens a row, S document segments.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,8 @@ class Batch(NamedTuple):
     end with T, so that the shape is one of few. None: attention sees the whole row."""
     max_seqlen: int = 0
     """Upper bound on the length of a segment; only read beside `cu_seqlens`."""
+    plan: Any = None
+    """How attention goes where the caller has decided (an `AttentionPlan` or what can do the same); None: the model."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`, ids as int64."""

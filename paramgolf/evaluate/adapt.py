@@ -45,6 +45,9 @@ class AdapterConfig:
     part: int = 0
     """Documents longer than this are read in parts side by side, each looking back across its start but with an
     adapter of its own; 0: documents stay whole. One very long document otherwise takes as long as a whole batch."""
+    remember: bool = False
+    """Whether keys and values of what was read are kept, as the adapters of then made them, instead of being read again
+    for every chunk: each token is computed once, and a chunk learns through its own tokens alone."""
     file_order: bool = False
     """Whether documents are read in the order of the file, so that no score depends on anything after it in the file;
     else longest first, as the records do, which wastes less but is left to right only in the order of reading."""
@@ -61,6 +64,8 @@ class AdapterConfig:
                 raise ValueError(f"{name}={getattr(self, name)} is not positive")
         if not self.targets:
             raise ValueError("no targets: adapters that hang nowhere")
+        if self.remember and self.part:
+            raise ValueError(f"part={self.part} reads a document again; with remember each token is read once")
         if self.part < 0:
             raise ValueError(f"part={self.part} is negative")
         if any(size > self.chunk for _, size in self.short_sizes):

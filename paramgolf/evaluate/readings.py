@@ -58,6 +58,15 @@ def shared_out(batches: list[Readings], rank: int, world: int) -> list[Readings]
     return mine
 
 
+def own_readings(readings: Readings, rank: int, world: int) -> Readings:
+    """The readings of one rank, in order: each goes to the rank that has least to read so far."""
+    load, takers = np.zeros(world), np.empty(len(readings.starts), dtype=np.int64)
+    for number, length in enumerate(readings.lengths):
+        takers[number] = load.argmin()
+        load[takers[number]] += length
+    return readings.select(np.flatnonzero(takers == rank))
+
+
 def unread_pieces(readings: Readings, done: int, longest: int) -> Pieces:
     """Windows over what is left of `readings` after their first `done` targets, with at least half of `longest` before
     each target where the document has that much."""

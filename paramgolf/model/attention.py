@@ -6,7 +6,7 @@ A backend is planned once a forward pass (`plan`) and used by every layer (`atte
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -33,10 +33,16 @@ class AttentionPlan(NamedTuple):
     """How many tokens a query sees, itself included; 0: all before it."""
     masks: Mapping[int, Any] = {}
     """The mask for every window of the model, built once a pass."""
+    places: Tensor | None = None
+    """(B, T) position of each token for rotations; None: every row counts from 0."""
 
     def within(self, window: int) -> "AttentionPlan":
         """The plan for a layer whose queries see `window` tokens."""
         return self if window == self.window else self._replace(mask=self.masks[window], window=window)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attention as planned."""
+        return KERNELS[self.backend](q, k, v, self)
 
 
 @torch.compiler.assume_constant_result
@@ -101,6 +107,8 @@ def takes(backend: str, *, packed: bool, windowed: bool = False) -> bool:
 
 def plan(backend: str, batch: Batch, windows: Sequence[int] = (0,)) -> AttentionPlan:
     """Choose the backend for `batch` and build its masks once, one for each of `windows` (tokens; 0: no limit)."""
+    if batch.plan is not None:
+        return cast(AttentionPlan, batch.plan)
     device = batch.ids.device.type
     chosen = choose(backend, device, packed=batch.cu_seqlens is not None, windowed=any(windows))
     masks = {window: mask_for(chosen, batch, window) for window in dict.fromkeys(windows)}
@@ -118,7 +126,7 @@ def mask_for(backend: str, batch: Batch, window: int) -> Any:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
     """Causal softmax attention, scale 1/sqrt(E): q (B, T, H, E), k and v (B, T, K, E) -> (B, T, H, E)."""
-    return KERNELS[how.backend](q, k, v, how)
+    return how.attend(q, k, v)
 
 
 def plain_attention(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:

@@ -36,12 +36,12 @@ class Rotation(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, now: Pass) -> tuple[Tensor, Tensor]:
         """(B, T, H, E), (B, T, K, E) -> the same, rotated."""
-        return self.rotate(q), self.rotate(k)
+        which = slice(q.shape[1]) if now.plan.places is None else now.plan.places
+        return self.rotate(q, self.cos[which], self.sin[which]), self.rotate(k, self.cos[which], self.sin[which])
 
-    def rotate(self, x: Tensor) -> Tensor:
-        """(B, T, heads, E) -> the same."""
-        length, half = x.shape[1], self.channels // 2
-        cos, sin = self.cos[:length], self.sin[:length]
+    def rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """(B, T, heads, E) -> the same, by angles of (T, 1, channels / 2) or a row each."""
+        half = self.channels // 2
         first, second = x[..., :half].float(), x[..., half : self.channels].float()
         turned = torch.cat((first * cos + second * sin, second * cos - first * sin), dim=-1).to(x.dtype)
         return turned if self.channels == x.shape[-1] else torch.cat((turned, x[..., self.channels :]), dim=-1)

@@ -23,6 +23,11 @@ ADAPTING: dict[str, EvaluationProtocol] = {
     "file_order": LoraTTT(adapters=replace(ADAPTERS, file_order=True)),
     "parts": LoraTTT(adapters=replace(ADAPTERS, part=20)),
     "short": LoraTTT(adapters=replace(ADAPTERS, short=("8:2", "20:4")), length=16),
+    "remember": LoraTTT(adapters=replace(ADAPTERS, remember=True)),
+    "remember_short": LoraTTT(adapters=replace(ADAPTERS, remember=True, short=("8:2", "20:4"), warm=False), length=16),
+    "remember_phased": PhasedTTT(
+        adapters=replace(ADAPTERS, remember=True, beta1=0.5), phases=2, prefix=6, lr=0.05, step_tokens=48
+    ),
     "no_qv": LoraTTT(adapters=replace(ADAPTERS, targets=("k", "out", "mlp", "head"))),
     "phased": PhasedTTT(adapters=ADAPTERS, phases=2, prefix=6, lr=0.05, step_tokens=48),
     "sgd": SGDTTT(stride=8, chunk=48, epochs=2, rows=2, lr=0.05),

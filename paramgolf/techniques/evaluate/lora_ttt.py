@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from paramgolf.evaluate.adapt import AdapterConfig, Reader
+from paramgolf.evaluate.adapt import AdapterConfig
 from paramgolf.evaluate.adapters import adapted
 from paramgolf.evaluate.documents import document_spans, score_pieces
 from paramgolf.evaluate.pace import EvaluationPace
-from paramgolf.evaluate.readings import reading_batches, reading_queue, shared_out
+from paramgolf.evaluate.readings import reading_queue
+from paramgolf.evaluate.remember import own_shares, reader_for
 from paramgolf.evaluate.score import Scored
 from paramgolf.evaluate.slots import Bench
 from paramgolf.parts import frozen_weights
@@ -48,13 +49,11 @@ class LoraTTT:
     def __call__(self, bench: Bench) -> Iterator[Scored]:
         model, config = bench.adaptable("lora_ttt"), self.adapters
         length = self.length or bench.context
-        batches = reading_batches(
-            reading_queue(document_spans(bench.tokens), config.part, file_order=config.file_order), config.documents
-        )
-        mine = shared_out(batches, bench.rank, bench.world)
-        pace = EvaluationPace(bench, sum(int(batch.lengths.sum()) for batch in mine), length)
+        queue = reading_queue(document_spans(bench.tokens), config.part, file_order=config.file_order)
+        shares = own_shares(config, queue, bench)
+        pace = EvaluationPace(bench, sum(int(share.lengths.sum()) for share in shares), length)
         hung = adapted(model, config.shape, rows=config.documents, device=bench.device, seed=config.seed)
         with frozen_weights(model), hung as adapters:
-            left = yield from Reader(bench, adapters, config, length).read_all(mine, pace)
+            left = yield from reader_for(bench, adapters, config, length).read_all(shares, pace)
         for pieces in left:
             yield from score_pieces(bench, pieces, length)

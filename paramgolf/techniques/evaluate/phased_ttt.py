@@ -18,12 +18,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from paramgolf.evaluate.adapt import AdapterConfig, Reader
+from paramgolf.evaluate.adapt import AdapterConfig
 from paramgolf.evaluate.adapters import adapted, kept_weights
 from paramgolf.evaluate.descent import Descent, Known, shared_rows
 from paramgolf.evaluate.documents import Pieces, Spans, document_pieces, document_spans, score_pieces
 from paramgolf.evaluate.pace import EvaluationPace
-from paramgolf.evaluate.readings import Readings, reading_batches, reading_queue, shared_out
+from paramgolf.evaluate.readings import Readings, reading_queue
+from paramgolf.evaluate.remember import own_shares, reader_for
 from paramgolf.evaluate.score import Scored
 from paramgolf.evaluate.slots import Bench
 from paramgolf.parts import frozen_weights
@@ -66,20 +67,17 @@ class PhasedTTT:
         length = self.length or bench.context
         queue = reading_queue(document_spans(bench.tokens), config.part, file_order=config.file_order)
         bounds = self.bounds(len(queue.starts))
-        shares = [
-            shared_out(reading_batches(queue.select(slice(*pair)), config.documents), bench.rank, bench.world)
-            for pair in pairwise(bounds)
-        ]
-        pace = EvaluationPace(bench, sum(int(batch.lengths.sum()) for share in shares for batch in share), length)
+        phases = [own_shares(config, queue.select(slice(*pair)), bench) for pair in pairwise(bounds)]
+        pace = EvaluationPace(bench, sum(int(part.lengths.sum()) for own in phases for part in own), length)
         known = Known(len(bench.tokens) - 1)
         left: list[Pieces] = []
         hung = adapted(model, config.shape, rows=config.documents, device=bench.device, seed=config.seed)
         with kept_weights(model):
             with hung as adapters:
-                reader = Reader(bench, adapters, config, length, known)
-                for last, share in zip(bounds[1:], shares, strict=True):
+                reader = reader_for(bench, adapters, config, length, known)
+                for last, own in zip(bounds[1:], phases, strict=True):
                     with frozen_weights(model):
-                        left += yield from reader.read_all(share, pace)
+                        left += yield from reader.read_all(own, pace)
                     if last < len(queue.starts) and pace.all_go_on():
                         known.gather(bench.total)
                         adapters.take_off()
