@@ -1,5 +1,7 @@
 """What the record pipeline did with codes: matrices of a shape together, each transposed, through `lrzip -z -L 9`.
 
+Other programs may stand in its place, to be compared on the same terms.
+
 Its similarity sort is left out (C1: it wins less than its stored permutation costs). Where the program is missing or
 does not start, every group takes the shorter of brotli and lzma, and `record_coder` says so in the name.
 """
@@ -10,13 +12,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from paramgolf.artifact.slots import Coder, StreamPart
 from paramgolf.stored import StreamKind
-from paramgolf.techniques.artifact import BrotliCoder, LzmaCoder
+from paramgolf.techniques.artifact import BrotliCoder, LzmaCoder, ZstdCoder
 
 LENGTH_BYTES = 4
 """Of the length before every group."""
@@ -54,8 +56,8 @@ class GroupedCoder:
 
     identity: ClassVar[int] = 250
 
-    by_lrzip: bool = True
-    """Or by the shorter of brotli and lzma, named by a byte."""
+    by: Literal["lrzip", "zstd", "brotli or lzma"] = "lrzip"
+    """What each group goes through; the shorter of two is named by a byte."""
 
     def encode(self, data: bytes, parts: Sequence[StreamPart] = ()) -> bytes:
         """`data` compressed."""
@@ -67,7 +69,7 @@ class GroupedCoder:
             matrix = np.frombuffer(data, np.uint8, part.piece.size, place).reshape(part.piece.shape)
             groups.setdefault(part.piece.shape, []).append(np.ascontiguousarray(matrix.T).tobytes())
             place += part.piece.size
-        blobs = side_by_side(lrzip_bytes if self.by_lrzip else shorter_of_two, [b"".join(g) for g in groups.values()])
+        blobs = side_by_side(self.shortened, [b"".join(group) for group in groups.values()])
         return b"".join(len(blob).to_bytes(LENGTH_BYTES, "little") + blob for blob in blobs)
 
     def decode(self, data: bytes, size: int, parts: Sequence[StreamPart] = ()) -> bytes:
@@ -82,10 +84,8 @@ class GroupedCoder:
             start = place + LENGTH_BYTES
             place = start + int.from_bytes(data[place:start], "little")
             blobs.append(data[start:place])
-        if self.by_lrzip:
-            decoded = side_by_side(lambda blob: lrzip_bytes(blob, "-d"), blobs)
-        else:
-            decoded = [expanded_of_two(blob, expected) for blob, expected in zip(blobs, sizes.values(), strict=True)]
+        with ThreadPoolExecutor(max(len(blobs), 1)) as pool:
+            decoded = list(pool.map(self.expanded, blobs, sizes.values()))
         whole = dict(zip(sizes, decoded, strict=True))
         places, found = dict.fromkeys(sizes, 0), []
         for part in parts:
@@ -94,6 +94,18 @@ class GroupedCoder:
             found.append(np.ascontiguousarray(matrix.T).tobytes())
             places[shape] += part.piece.size
         return b"".join(found)
+
+    def shortened(self, data: bytes) -> bytes:
+        """One group, compressed."""
+        if self.by == "lrzip":
+            return lrzip_bytes(data)
+        return ZstdCoder().encode(data) if self.by == "zstd" else shorter_of_two(data)
+
+    def expanded(self, blob: bytes, size: int) -> bytes:
+        """The `size` bytes of one group."""
+        if self.by == "lrzip":
+            return lrzip_bytes(blob, "-d")
+        return ZstdCoder().decode(blob, size) if self.by == "zstd" else expanded_of_two(blob, size)
 
 
 def side_by_side(do: Callable[[bytes], bytes], blobs: Sequence[bytes]) -> list[bytes]:
@@ -122,4 +134,4 @@ def record_coder() -> NamedCoder:
     """The record's coder, or what stands in for it where lrzip does not run."""
     if lrzip_works():
         return NamedCoder(GroupedCoder(), "lrzip -z")
-    return NamedCoder(GroupedCoder(by_lrzip=False), "NO LRZIP: the shorter of brotli and lzma")
+    return NamedCoder(GroupedCoder(by="brotli or lzma"), "NO LRZIP: the shorter of brotli and lzma")
