@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paramgolf.bounds import require_not_negative
 from paramgolf.model.slots import Dims
 from paramgolf.parts import Part, Role, normal
 from paramgolf.registry import technique
@@ -17,6 +18,9 @@ class TiedEmbedding:
 
     std: float = 0.005
     """Standard deviation at the start (baseline)."""
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "std")
 
     def build(self, dims: Dims) -> "TiedModule":
         """The (V, D) matrix."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from paramgolf.bounds import require_not_negative, require_shares
+
 
 @dataclass(frozen=True, kw_only=True)
 class AdamConfig:
@@ -21,6 +23,10 @@ class AdamConfig:
     """Added to the root of the mean square."""
     weight_decay: float = 0.0
     """Decoupled: each step multiplies the parameter by 1 − lr·weight_decay."""
+
+    def __post_init__(self) -> None:
+        require_shares(self, "beta1", "beta2")
+        require_not_negative(self, "lr", "eps", "weight_decay")
 
 
 class Adam:

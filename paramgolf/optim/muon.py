@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from paramgolf.bounds import require_not_negative, require_shares
 from paramgolf.optim.orthogonalize import ClassicQuintic, Quintic, orthogonalize
 from paramgolf.optim.schedule import cooled_down, warmed_up
 from paramgolf.optim.slots import DecaySchedule, DecayShare, OnUpdate, Quintics, Ranks, Split
@@ -53,6 +54,10 @@ class MuonConfig:
     """Scale of the decay as training goes on, beside the learning rate's; none: constant."""
     decay_share: DecayShare | None = None
     """Which coordinates decay; none: all."""
+
+    def __post_init__(self) -> None:
+        require_shares(self, "momentum", "momentum_start", "momentum_end")
+        require_not_negative(self, "lr", "momentum_steps", "momentum_cooldown", "weight_decay")
 
     def momentum_at(self, step: int, fraction: float = 0.0) -> float:
         """Momentum after `step` finished steps and `fraction` of training."""

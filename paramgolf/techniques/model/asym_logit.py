@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from paramgolf.bounds import require_positive
 from paramgolf.parts import Part, Role, constant
 from paramgolf.registry import technique
 
@@ -23,6 +24,9 @@ class AsymLogit:
 
     cap: float = 30.0
     """Both bounds at the start."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "cap")
 
     def __call__(self, logits: Tensor) -> Tensor:
         return self.cap * torch.tanh(logits / self.cap)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from paramgolf.bounds import require_not_negative
 from paramgolf.model.hashed import HashedTable
 from paramgolf.model.shift import one_later
 from paramgolf.model.slots import Dims, ModelView, Pass
@@ -40,6 +41,9 @@ class BigramHash:
     """Standard deviation of the table at the start; 0: zeros, and the projection orthogonal."""
     signs: bool = False
     """Whether colliding pairs get signs of their own."""
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "table_std")
 
     def check(self, model: ModelView) -> None:
         """There is a row to hash to, and something that can learn."""

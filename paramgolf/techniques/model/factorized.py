@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paramgolf.bounds import require_not_negative
 from paramgolf.model.slots import Dims, EmbeddingModule, ModelView
 from paramgolf.parts import Linear, Part, Role, kaiming, normal
 from paramgolf.registry import technique
@@ -29,6 +30,9 @@ class FactorizedEmbedding:
     """Standard deviation of the table at the start."""
     bias: bool = True
     """Whether every token has a bias in its logit."""
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "std")
 
     def check(self, model: ModelView) -> None:
         """There is a rank."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from paramgolf.bounds import require_not_negative
 from paramgolf.model.head_gate import HeadGate
 from paramgolf.model.slots import Dims
 from paramgolf.parts import normal
@@ -25,6 +26,9 @@ class GatedAttention:
 
     std: float = 0.005
     """Standard deviation of its weights at the start."""
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "std")
 
     def build(self, dims: Dims, layer: int) -> nn.Module:
         """The gates of one layer."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from paramgolf.bounds import require_positive
 from paramgolf.registry import technique
 
 
@@ -20,6 +21,9 @@ class PolySoftcap:
 
     cap: float = 10.0
     """Largest absolute logit."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "cap")
 
     def __call__(self, logits: Tensor) -> Tensor:
         z = (logits / self.cap).clamp(-2, 2)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from paramgolf.bounds import require_positive
 from paramgolf.model.rotation import Rotation, check_rotary, rotary_rates
 from paramgolf.model.slots import Dims, ModelView
 from paramgolf.registry import technique
@@ -33,6 +34,9 @@ class Rope:
     """The slowest pair turns once in about 2π·base positions."""
     trained_for: int = 0
     """Tokens the base is meant for; longer contexts stretch it (NTK). 0: never stretched."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "base")
 
     def check(self, model: ModelView) -> None:
         """Channels rotate in pairs; a single pair has no slower one to stretch."""

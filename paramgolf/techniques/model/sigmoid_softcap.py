@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from paramgolf.bounds import require_positive
 from paramgolf.registry import technique
 
 
@@ -27,6 +28,9 @@ class SigmoidSoftcap:
     """What is added before scaling; at −shift the slope is steepest."""
     width: float = 7.5
     """Scale of the logits."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "width")
 
     def __call__(self, logits: Tensor) -> Tensor:
         return self.height * torch.sigmoid((logits + self.shift) / self.width)

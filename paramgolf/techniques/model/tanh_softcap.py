@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from paramgolf.bounds import require_positive
 from paramgolf.registry import technique
 
 
@@ -21,6 +22,9 @@ class TanhSoftcap:
 
     cap: float = 30.0
     """Largest absolute logit."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "cap")
 
     @property
     def tanh_cap(self) -> float:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from paramgolf.bounds import require_not_negative
 from paramgolf.model.hashed import HashedTable
 from paramgolf.model.shift import one_later, preceding
 from paramgolf.model.slots import Dims, ModelView, Pass
@@ -33,6 +34,9 @@ class TrigramHash:
     """Initial size of what is added."""
     table_std: float = 0.0
     """Standard deviation of the table at the start; 0: zeros, and the projection orthogonal."""
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "table_std")
 
     def check(self, model: ModelView) -> None:
         """There is a row to hash to."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paramgolf.bounds import require_not_negative
 from paramgolf.model.slots import Dims, EmbeddingModule
 from paramgolf.parts import Part, Role, normal
 from paramgolf.registry import technique
@@ -25,6 +26,9 @@ class UntiedEmbedding:
     """Standard deviation of the embedding at the start."""
     head_std: float = 0.0
     """Standard deviation of the head at the start; 0: zeros."""
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "std", "head_std")
 
     def build(self, dims: Dims) -> EmbeddingModule:
         """The two matrices."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paramgolf.bounds import require_not_negative
 from paramgolf.model.slots import Dims, ModelView, Pass
 from paramgolf.parts import Linear, Part, Role, constant, normal
 from paramgolf.registry import technique
@@ -34,6 +35,9 @@ class ValueEmbedding:
     """Standard deviation of the table at the start."""
     scale: float = 0.1
     """Initial size of what is added."""
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "std")
 
     def check(self, model: ModelView) -> None:
         """Some layers use it."""

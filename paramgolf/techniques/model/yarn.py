@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from paramgolf.bounds import require_positive
 from paramgolf.model.rotation import Rotation, check_rotary, rotary_rates
 from paramgolf.model.slots import Dims, ModelView
 from paramgolf.registry import technique
@@ -32,6 +33,9 @@ class Yarn:
     """Tokens the base is meant for."""
     longest: int = 2048
     """Tokens the slowest pair is stretched to."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "base")
 
     def check(self, model: ModelView) -> None:
         """Channels rotate in pairs, and the stretch is one."""
