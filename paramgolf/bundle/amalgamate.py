@@ -7,11 +7,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from paramgolf.bundle.backends import unused_backends, without_backends
 from paramgolf.bundle.fold import folded
 from paramgolf.bundle.gather import Gathered
 from paramgolf.bundle.guards import errors_gone_on_from, unguarded, void_names, without_checks
 from paramgolf.bundle.known import Fact, Facts, config_parts
 from paramgolf.bundle.observed import observed_attributes
+from paramgolf.bundle.passed import assumed_fields, known_fields, known_parameters
 from paramgolf.bundle.reach import Reach, Reached, Rewrite
 from paramgolf.bundle.slim import Unregistered, copied, slim
 from paramgolf.bundle.stand_ins import stand_ins_of
@@ -26,7 +28,8 @@ STAND_IN_MODULE = "paramgolf.bundle.stand_ins"
 OPEN = "SCRIPT_CODER"
 """What a stand-in leaves for the bundler to write."""
 WEAK = frozenset({"TERMS", "TECHNIQUES"})
-ROUNDS = 2
+ROUNDS = 6
+"""What is known is gathered again this often at most; what the last round found is true already."""
 OPTIONAL = frozenset({"triton", "flash_attn", "flash_attn_interface"})
 """Libraries that a script does without where they are not installed; the package asks before it uses them."""
 OWN_CHANGES = frozenset({"seed", "name"})
@@ -66,13 +69,13 @@ def amalgamate(whole_run: Run) -> Script:
     facts = Facts(run, closed=closed, changed=replaced_fields(first) | OWN_CHANGES)
     facts.fixed[Run, "digest"] = whole_run.digest
     facts.observed = observed_attributes(run, first.definitions)
-    for _ in range(ROUNDS):
-        facts = sharper(facts, run, units)
+    facts = sharpest(facts, run, units, assumed_fields(first))
+    unused = unused_backends(run, facts, units)
     caught = errors_gone_on_from((item.module, item.node) for item in first.definitions)
     void: frozenset[str] = frozenset()
     dropped: Dropped = frozenset()
     while True:
-        rewrite = partial(lightened, facts=facts, units=units, caught=caught, void=void, dropped=dropped)
+        rewrite = partial(lightened, facts=facts, units=units, caught=caught, void=void, dropped=dropped, unused=unused)
         whole = reached(run, units, rewrite, dropped)
         found, unread = void_names(item.node for item in whole.definitions), unread_names(whole.definitions, facts)
         if found <= void and unread <= dropped:
@@ -91,6 +94,25 @@ def closed_classes(run: Run, units: Units) -> tuple[frozenset[str], Reached]:
         closed -= made
 
 
+def sharpest(facts: Facts, run: Run, units: Units, assumed: Mapping[tuple[type, str], Fact]) -> Facts:
+    """All that can be found out.
+
+    First, what is `assumed` of fields: if every place that makes a record keeps to it while all others do, all do. What
+    some place does not keep to is assumed no longer, and the rest looked at again.
+    """
+    while True:
+        found = sharper(facts.sharpened({}, assumed), run, units)
+        kept = {key: fact for key, fact in assumed.items() if found.attributes.get(key) == fact}
+        if len(kept) == len(assumed):
+            break
+        assumed = kept
+    for _ in range(ROUNDS):
+        before, found = found, sharper(found, run, units)
+        if (found.parameters, found.attributes) == (before.parameters, before.attributes):
+            break
+    return found
+
+
 def sharper(facts: Facts, run: Run, units: Units) -> Facts:
     """`facts` with what the program folded by them passes to functions and keeps in attributes."""
     gathered = Gathered()
@@ -99,7 +121,9 @@ def sharper(facts: Facts, run: Run, units: Units) -> Facts:
         return folded(spelled_out(item, facts.closed), facts, units, item.module, gathered)
 
     whole = reached(run, units, rewrite)
-    return facts.sharpened(known_parameters(whole, gathered), gathered.attributes())
+    return facts.sharpened(
+        known_parameters(whole, gathered), {**gathered.attributes(), **known_fields(whole, gathered)}
+    )
 
 
 def lightened(
@@ -110,27 +134,13 @@ def lightened(
     caught: frozenset[type],
     void: frozenset[str],
     dropped: Dropped,
+    unused: frozenset[str],
 ) -> ast.stmt:
     """A definition without dead branches, guards and what only these needed."""
+    item = item._replace(node=without_backends(item, unused))
     node = simplified(folded(spelled_out(item, facts.closed), facts, units, item.module, Gathered()))
     node = without_checks(simplified(unguarded(node, item.module, caught, void)), facts.closed)
     return simplified(without_unread(node, item.module, dropped))
-
-
-PLAIN_DECORATORS = {"cache", "contextmanager", "torch.no_grad()", "torch.compiler.assume_constant_result"}
-"""Decorators that pass arguments on."""
-
-
-def known_parameters(program: Reached, gathered: Gathered) -> dict[tuple[str, str], dict[str, Fact]]:
-    """What is known of the parameters of each function and constructor."""
-    found = {}
-    for item in program.definitions:
-        node, key = item.node, (item.module, item.name)
-        makers = [inner for inner in getattr(node, "body", ()) if getattr(inner, "name", "") == "__init__"]
-        function = node if isinstance(node, ast.FunctionDef) else makers[0] if makers else None
-        if isinstance(function, ast.FunctionDef) and {*map(ast.unparse, function.decorator_list)} <= PLAIN_DECORATORS:
-            found[key] = gathered.parameters(key, function.args, method=function is not node)
-    return found
 
 
 def reached(run: Run, units: Units, rewrite: Rewrite, dropped: Dropped = frozenset()) -> Reached:

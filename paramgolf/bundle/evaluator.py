@@ -34,6 +34,10 @@ ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
 }
+EMPTY = OneOf(((),))
+"""What is known of a tuple without items, and of whatever else is gone over and holds nothing."""
+OVER_NOTHING = frozenset({"zip", "enumerate", "reversed", "sorted", "tuple"})
+"""Builtins that give nothing when what they go over holds nothing."""
 PURE: dict[str, Callable[..., Any]] = {"any": any, "all": all, "len": len, "bool": bool, "max": max, "min": min}
 DEEPEST = 4
 """Calls within calls that are followed."""
@@ -146,10 +150,12 @@ class Evaluator:
     def call(self, node: ast.Call, scope: Scope, depth: int) -> Fact:
         """A call of a builtin, `isinstance`, or a function of ours that only returns an expression."""
         if isinstance(node.func, ast.Attribute) and node.func.attr in ("items", "keys", "values") and not node.args:
-            return OneOf(((),)) if self.fact(node.func.value, scope, depth) == OneOf(({},)) else None
+            return EMPTY if self.fact(node.func.value, scope, depth) == OneOf(({},)) else None
         if not isinstance(node.func, ast.Name) or node.func.id in scope:
             return None
         name = node.func.id
+        if name in OVER_NOTHING and any(self.fact(item, scope, depth) == EMPTY for item in node.args):
+            return EMPTY if all(map(is_silent, node.args)) else None
         if name == "isinstance" and len(node.args) == 2:
             kind = live(self.module, ast.unparse(node.args[1]))
             return self.combined(lambda value: isinstance(value, kind), node.args[:1], scope, depth) if kind else None

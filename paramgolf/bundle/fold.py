@@ -10,11 +10,19 @@ import types
 from collections.abc import Iterator
 from typing import Any, cast
 
-from paramgolf.bundle.evaluator import Evaluator, Scope
-from paramgolf.bundle.gather import Gathered, Key, Passed
+from paramgolf.bundle.evaluator import EMPTY, Evaluator, Scope
+from paramgolf.bundle.gather import METHOD, Gathered, Key, Passed
 from paramgolf.bundle.known import Fact, Facts, Instance, OneOf, hints_of, live, names_in
 from paramgolf.bundle.slim import KINDS, copied
 from paramgolf.bundle.units import Units, home_of
+
+OF_NOTHING: dict[type[ast.expr], Any] = {
+    ast.ListComp: [],
+    ast.SetComp: frozenset(),
+    ast.DictComp: {},
+    ast.GeneratorExp: (),
+}
+"""What comprehensions over nothing give."""
 
 
 class Fold(ast.NodeTransformer):
@@ -29,6 +37,8 @@ class Fold(ast.NodeTransformer):
         self.owner: type | None = None
         self.key: Key | None = None
         """The class or function at the top level that is being folded; None inside a function."""
+        self.called: set[int] = set()
+        """Attributes that are called, which so do not escape."""
         self.self_of: tuple[str, Key] | None = None
         """Name of the first argument of the method that is being folded, and its class."""
 
@@ -78,7 +88,7 @@ class Fold(ast.NodeTransformer):
         """The name by which calls reach a function: its own, or for `__init__` that of its class."""
         top = not self.self_of and not (owner is None and self.scope)
         if owner is not None:
-            return (self.module, owner.__name__) if node.name == "__init__" else ("", "")
+            return (self.module, owner.__name__ if node.name == "__init__" else f"{owner.__name__}.{node.name}")
         return (self.module, node.name) if top else ("", "")
 
     def own(self, kind: type) -> Fact:
@@ -90,6 +100,8 @@ class Fold(ast.NodeTransformer):
         return cast(ast.expr, self.hidden(node, argument_names(node.args)))
 
     def visit_ListComp(self, node: ast.ListComp) -> ast.expr:
+        if self.evaluator.fact(node.generators[0].iter, self.scope) == EMPTY:
+            return spelled(OF_NOTHING[type(node)])
         return cast(ast.expr, self.hidden(node, stored_names(node)))
 
     visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp  # type: ignore[assignment]
@@ -171,6 +183,13 @@ class Fold(ast.NodeTransformer):
                     keyword.value = cast(ast.expr, self.visit(keyword.value))
                 fact = self.evaluator.tried(node, home, self.scope, 0)
                 return spelled(fact.values[0]) if isinstance(fact, OneOf) and fact.plain else node
+        if isinstance(node.func, ast.Attribute):
+            self.note(node, (METHOD, node.func.attr))
+            self.called.add(id(node.func))
+            if node.func.attr in ("_replace", "replace"):
+                self.gathered.overwritten |= {keyword.arg for keyword in node.keywords if keyword.arg}
+        elif isinstance(node.func, ast.Name) and node.func.id == "replace":
+            self.gathered.overwritten |= {keyword.arg for keyword in node.keywords if keyword.arg}
         return self.worked_out(cast(ast.expr, self.generic_visit(node)))
 
     def worked_out(self, node: ast.expr) -> ast.expr:
@@ -227,6 +246,8 @@ class Fold(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         """What a setting, or anything else that is known of an object, is."""
+        if isinstance(node.ctx, ast.Load) and id(node) not in self.called:
+            self.gathered.escaped.add((METHOD, node.attr))
         self.generic_visit(node)
         if node.attr == "__name__":
             return self.worked_out(node)
@@ -240,7 +261,7 @@ class Fold(ast.NodeTransformer):
 
     def visit_For(self, node: ast.For) -> ast.stmt | list[ast.stmt]:
         fact = self.evaluator.fact(node.iter, self.scope)
-        if isinstance(fact, OneOf) and fact.values == ((),):
+        if fact == EMPTY:
             return [inner for item in node.orelse for inner in as_statements(self.visit(item))]
         self.generic_visit(node)
         return node

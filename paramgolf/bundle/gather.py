@@ -7,7 +7,8 @@ from typing import NamedTuple
 from paramgolf.bundle.known import Fact, Instance, OneOf, distinct, live
 
 Key = tuple[str, str]
-"""A module and a top-level name in it."""
+"""A module and a top-level name in it; for the methods of whatever class, `METHOD` and their name."""
+METHOD = "."
 
 
 class Passed(NamedTuple):
@@ -42,11 +43,19 @@ class Gathered:
         }
         found = {}
         for name in (*positional, *(argument.arg for argument in arguments.kwonlyargs)):
-            fallback = defaults.get(name)
-            default = OneOf((fallback.value,)) if isinstance(fallback, ast.Constant) else None
+            default = literal_fact(defaults.get(name))
             facts = [argument_of(call, name, positional, default) for call in self.calls.get(key, [])]
             found[name] = joined_facts(facts)
         return found
+
+    def fields(self, key: Key, names: list[str], defaults: Mapping[str, ast.expr | None]) -> dict[str, Fact]:
+        """What is known of the fields of a record, from the calls that make it."""
+        if key in self.escaped:
+            return {}
+        calls = self.calls.get(key, [])
+        fallback = {name: literal_fact(defaults.get(name)) for name in names}
+        facts = {name: joined_facts(argument_of(call, name, names, fallback[name]) for call in calls) for name in names}
+        return {name: fact for name, fact in facts.items() if fact is not None and name not in self.overwritten}
 
     def attributes(self) -> dict[tuple[type, str], Fact]:
         """(class, attribute) -> what it is once and for all, where one place assigns it."""
@@ -64,6 +73,13 @@ class Gathered:
             if len(related) == 1 and facts[0] is not None and not hasattr(kind, attribute):
                 found[kind, attribute] = facts[0]
         return found
+
+
+def literal_fact(node: ast.expr | None) -> Fact:
+    """What is known of a default."""
+    if isinstance(node, ast.Constant):
+        return OneOf((node.value,))
+    return OneOf(((),)) if isinstance(node, ast.Tuple) and not node.elts else None
 
 
 def argument_of(call: Passed, name: str, positional: list[str], default: Fact) -> Fact:

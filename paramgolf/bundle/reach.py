@@ -152,13 +152,18 @@ class Reach:
 
 def mentions(node: ast.AST) -> Iterator[tuple[str, set[type] | None]]:
     """Names of attributes that `node` asks for, with the types that folding found; strings too, beside a `getattr`."""
-    every = list(ast.walk(node))
-    by_string = any(isinstance(inner, ast.Name) and inner.id == "getattr" for inner in every)
-    for inner in every:
+    for inner in ast.walk(node):
         if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Load):
             yield inner.attr, getattr(inner, KINDS, None)
-        elif by_string and isinstance(inner, ast.Constant) and isinstance(inner.value, str):
-            yield inner.value, None
+    for name in mentioned_strings(node):
+        yield name, None
+
+
+def mentioned_strings(node: ast.AST) -> Iterator[str]:
+    """The strings in a definition that asks for attributes by name."""
+    every = list(ast.walk(node))
+    if any(isinstance(inner, ast.Name) and inner.id == "getattr" for inner in every):
+        yield from (inner.value for inner in every if isinstance(inner, ast.Constant) and isinstance(inner.value, str))
 
 
 class Prune(ast.NodeTransformer):

@@ -108,3 +108,17 @@ def test_a_class_that_the_program_makes_more_of_is_not_known():
     for closed, expected in ((frozenset({"TrainConfig"}), "return 2"), (frozenset[str](), text.split("    ")[1])):
         facts = Facts(baseline(), closed=closed, changed=frozenset())
         assert expected in ast.unparse(folded(node, facts, units, "paramgolf.train.clock", Gathered()))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("for left, right in zip(x, run.optim.on_update):\n    print(left)\nreturn x", "return x"),
+        ("return [f(item) for item in run.optim.on_update]", "return []"),
+        ("return {item: x for item in run.optim.on_update}", "return {}"),
+        ("return x in run.optim.on_update", "return False"),
+        ("return [item for item in x if item in run.optim.on_update]", "return [item for item in x if False]"),
+    ],
+)
+def test_nothing_is_gone_over_where_there_is_nothing(before: str, after: str):
+    assert body(before) == after

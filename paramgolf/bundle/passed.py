@@ -1,0 +1,88 @@
+"""What is known of the parameters of functions and methods and of the fields of records, from every call of them."""
+
+import ast
+from collections.abc import Iterator
+
+from paramgolf.bundle.gather import METHOD, Gathered, literal_fact
+from paramgolf.bundle.known import Fact, live
+from paramgolf.bundle.reach import Reached, mentioned_strings
+from paramgolf.bundle.slim import keeps_annotations
+from paramgolf.bundle.units import OURS, Definition
+
+PLAIN_DECORATORS = {"cache", "contextmanager", "torch.no_grad()", "torch.compiler.assume_constant_result"}
+"""Decorators that pass arguments on."""
+BOUND = {"staticmethod": False, "classmethod": True}
+"""Decorators of methods, and whether the first argument is not one that callers give."""
+
+
+def known_parameters(program: Reached, gathered: Gathered) -> dict[tuple[str, str], dict[str, Fact]]:
+    """What is known of the parameters of each function, constructor (by its class) and method (`Class.method`)."""
+    found = {}
+    dynamic = {name for item in program.definitions for name in mentioned_strings(item.node)}
+    for item in program.definitions:
+        if isinstance(item.node, ast.FunctionDef) and passes_arguments(item.node):
+            key = (item.module, item.name)
+            found[key] = gathered.parameters(key, item.node.args, method=False)
+        for method in methods_called_by_us(item) if isinstance(item.node, ast.ClassDef) else ():
+            key = (item.module, item.name)
+            if method.name == "__init__":
+                found[key] = gathered.parameters(key, method.args, method=True)
+            elif method.name not in dynamic:
+                bound = next((BOUND[name] for name in decorators(method) if name in BOUND), True)
+                facts = gathered.parameters((METHOD, method.name), method.args, method=bound)
+                found[item.module, f"{item.name}.{method.name}"] = facts
+    return found
+
+
+def decorators(node: ast.FunctionDef) -> set[str]:
+    """The decorators of a function, as text."""
+    return {*map(ast.unparse, node.decorator_list)}
+
+
+def passes_arguments(node: ast.FunctionDef) -> bool:
+    """Whether what a function is called with is what it gets."""
+    return decorators(node) <= PLAIN_DECORATORS | {*BOUND}
+
+
+def methods_called_by_us(item: Definition) -> Iterator[ast.FunctionDef]:
+    """The methods of a class that nothing but the program itself calls."""
+    kind = live(item.module, item.name)
+    others = [base for base in getattr(kind, "__mro__", ()) if not base.__module__.startswith(OURS)]
+    for method in getattr(item.node, "body", ()):
+        if not isinstance(method, ast.FunctionDef) or not passes_arguments(method) or kind is None:
+            continue
+        if method.name == "__init__" or not (
+            method.name.startswith("__") or any(hasattr(base, method.name) for base in others)
+        ):
+            yield method
+
+
+def known_fields(program: Reached, gathered: Gathered) -> dict[tuple[type, str], Fact]:
+    """What is known of the fields of each named tuple and dataclass."""
+    found: dict[tuple[type, str], Fact] = {}
+    for item, kind, fields in records(program):
+        for name, fact in gathered.fields((item.module, item.name), [*fields], fields).items():
+            found[kind, name] = fact
+    return found
+
+
+def assumed_fields(program: Reached) -> dict[tuple[type, str], Fact]:
+    """That fields which need not be given are never given, to be found true or not."""
+    facts = (
+        (kind, name, literal_fact(value)) for _, kind, fields in records(program) for name, value in fields.items()
+    )
+    return {(kind, name): fact for kind, name, fact in facts if fact is not None}
+
+
+def records(program: Reached) -> Iterator[tuple[Definition, type, dict[str, ast.expr | None]]]:
+    """Classes of which an instance is what its constructor was given, each with its fields and their defaults."""
+    for item in program.definitions:
+        kind, node = live(item.module, item.name), item.node
+        if not isinstance(kind, type) or not isinstance(node, ast.ClassDef) or not keeps_annotations(node):
+            continue
+        if any(getattr(part, "name", "") in ("__init__", "__post_init__", "__new__") for part in node.body):
+            continue
+        if any(base.__module__.startswith(OURS) for base in kind.__mro__[1:]):
+            continue
+        parts = [part for part in node.body if isinstance(part, ast.AnnAssign)]
+        yield item, kind, {part.target.id: part.value for part in parts if isinstance(part.target, ast.Name)}
