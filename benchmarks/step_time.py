@@ -37,6 +37,7 @@ GAINS = (
     "model.fused=loss,feed_forward,queries_keys,heads,scales,mix",
     "",
     "train.record=true",
+    "train.record=true model.fused=loss,feed_forward,queries_keys,heads,scales,mix,lanes,fp8",
 )
 """From FlexAttention and the compiler's kernels to everything, one optimization more in each."""
 

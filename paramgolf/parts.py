@@ -156,19 +156,21 @@ def frozen_weights(model: HasParameters) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def wide_product(x: Tensor, projections: Sequence[Linear]) -> Tensor:
-    """What `projections`, all bare, give of `x`, side by side: (..., in) -> (..., sum of their outs).
+def wide_matrix(projections: Sequence[Linear], dtype: torch.dtype) -> Tensor:
+    """(sum of their outs, in): the matrices of `projections`, one below the other.
 
-    One wide product reads `x` once, and its gradient needs no sum (docs/SPEED.md).
+    One wide product reads its input once, and its gradient needs no sum (docs/SPEED.md).
     """
-    return F.linear(x, torch.cat([projection.used() for projection in projections]).to(x.dtype))
+    return torch.cat([projection.used() for projection in projections]).to(dtype)
 
 
 def project_together(x: Tensor, projections: Sequence[Linear]) -> tuple[Tensor, ...]:
     """`projection(x)` for each, by one product unless one has a forward of its own: (..., in) -> (..., out)."""
     if any(type(projection).forward is not Linear.forward for projection in projections):
         return tuple(projection(x) for projection in projections)
-    wide = wide_product(x, projections).split([len(projection.weight) for projection in projections], dim=-1)
+    wide = F.linear(x, wide_matrix(projections, x.dtype)).split(
+        [len(projection.weight) for projection in projections], dim=-1
+    )
     deltas = [projection.delta for projection in projections]
     return tuple(y if delta is None else y + delta(x) for y, delta in zip(wide, deltas, strict=True))
 

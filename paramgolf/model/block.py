@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from paramgolf.model.config import GPTConfig
 from paramgolf.model.kernels import kernel_takes
+from paramgolf.model.kernels.eight_bits import eight_bit_product, takes_eight_bits
 from paramgolf.model.kernels.mixed_norm import mixed_norm
 from paramgolf.model.kernels.own_value import without_own_value
 from paramgolf.model.kernels.query_key import Projected, queries_keys_values
 from paramgolf.model.slots import Half, Pass, PerLayer, Sublayers, Tap
-from paramgolf.parts import Part, Role, project_together, wide_product
+from paramgolf.parts import Part, Role, project_together, wide_matrix
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -66,6 +67,7 @@ class Attention(Part):
             and power_of_two(dims.head_dim)
             and power_of_two(cast(Any, self.on_qk[1]).channels)
         )
+        self.eight_bits = "fp8" in config.fused
         self.one_pass_heads = (
             "heads" in config.fused and kinds(self.on_heads) == ONE_PASS_HEADS and power_of_two(dims.head_dim)
         )
@@ -87,10 +89,13 @@ class Attention(Part):
         """(B, T, D) -> q (B, T, H, E), k and v (B, T, K, E) as the core takes them."""
         projections = (self.q, self.k, self.v)
         one_pass = self.one_pass_qk and kernel_takes(x) and all(linear.bare for linear in projections)
+        one_pass = one_pass and now.plan.places is None
         if one_pass:
             rotation: Any = self.on_qk[1]
             query: Any = self.on_qk[2]
-            wide = wide_product(x, projections)
+            matrix = wide_matrix(projections, x.dtype)
+            eight_bits = self.eight_bits and takes_eight_bits(matrix)
+            wide = eight_bit_product(x, matrix) if eight_bits else F.linear(x, matrix)
             q, k, v, tap = queries_keys_values(wide, rotation.cos, rotation.sin, query.gain, self.k.heads)
         else:
             q, k, v = (y.unflatten(-1, (-1, self.head_dim)) for y in project_together(x, projections))

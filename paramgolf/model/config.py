@@ -132,4 +132,5 @@ class GPTConfig:
     @property
     def parameters(self) -> Parameters:
         """What the blocks' matrices are made from."""
-        return Parameters(self.linear, self.init, self.init_out, self.activation, "feed_forward" in self.fused)
+        made_from = Parameters(self.linear, self.init, self.init_out, self.activation, "feed_forward" in self.fused)
+        return made_from._replace(eight_bits="fp8" in self.fused)

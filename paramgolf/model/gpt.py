@@ -16,6 +16,7 @@ from paramgolf.model.attention import plan
 from paramgolf.model.block import Block, kinds, rms_norm
 from paramgolf.model.config import GPTConfig
 from paramgolf.model.kernels import kernel_takes
+from paramgolf.model.kernels.eight_bits import takes_eight_bits
 from paramgolf.model.kernels.softcapped_loss import head_nats
 from paramgolf.model.slots import EmbeddingModule, LearnedLogitMap, Pass
 from paramgolf.parts import Part
@@ -126,9 +127,9 @@ class GPT(Part):
         cap, bias = getattr(self.softcap, "tanh_cap", None), self.embedding.head_bias()
         if cap is not None and cap <= 60 and bias is None and "loss" in self.config.fused and kernel_takes(x):
             weight = self.embedding.head_weight().to(x.dtype)
-            return head_nats(self.embedding.before_head(x).flatten(0, 1), weight, targets.flatten(), cap).view_as(
-                targets
-            )
+            rows = self.embedding.before_head(x)
+            eight_bits = "fp8" in self.config.fused and rows is x and takes_eight_bits(weight)
+            return head_nats(rows.flatten(0, 1), weight, targets.flatten(), cap, eight_bits).view_as(targets)
         costs = F.cross_entropy(self.logits(x).flatten(0, 1), targets.flatten(), reduction="none")
         return costs.view(targets.shape)
 

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paramgolf.model.kernels import kernel_takes
+from paramgolf.model.kernels.eight_bits import takes_eight_bits
 from paramgolf.model.kernels.squared_feed_forward import squared_feed_forward
 from paramgolf.model.slots import Activation, Dims, ModelView, Parameters
 from paramgolf.parts import Part, Role
@@ -56,7 +57,7 @@ class FeedForwardModule(Part):
     def __init__(self, dim: int, hidden: int, made_from: Parameters) -> None:
         super().__init__()
         self.activation: Activation = made_from.activation
-        self.fused = made_from.fused
+        self.fused, self.eight_bits = made_from.fused, made_from.eight_bits
         self.up = made_from.linear(dim, hidden, role=Role.MLP, init=made_from.init)
         self.down = made_from.linear(hidden, dim, role=Role.MLP, init=made_from.init_out)
 
@@ -64,7 +65,8 @@ class FeedForwardModule(Part):
         """(B, T, D) -> (B, T, D), times `gain` (D)."""
         slope = getattr(self.activation, "squared_slope", None)
         if slope is not None and self.fused and kernel_takes(x) and self.up.bare and self.down.bare:
-            return squared_feed_forward(x, self.up.matrix(x.dtype), self.down.matrix(x.dtype, gain), slope)
+            up, down = self.up.matrix(x.dtype), self.down.matrix(x.dtype, gain)
+            return squared_feed_forward(x, up, down, slope, self.eight_bits and takes_eight_bits(up))
         hidden = self.activation(self.up(x))
         return self.down(hidden) if gain is None else F.linear(hidden, self.down.matrix(x.dtype, gain))
 

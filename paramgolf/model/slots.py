@@ -297,8 +297,9 @@ class Activation(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
-Fused = Literal["feed_forward", "loss", "queries_keys", "heads", "scales", "mix", "lanes"]
-"""What can be done in one piece: by a kernel of our own, or (`scales`) by matrices that take on what follows them."""
+Fused = Literal["feed_forward", "loss", "queries_keys", "heads", "scales", "mix", "lanes", "fp8"]
+"""What can be done in one piece: by a kernel of our own, or (`scales`) by matrices that take on what follows them.
+`fp8` (not a default): training products of what norms have made are of 8-bit floats (`kernels/eight_bits.py`)."""
 
 FUSED: tuple[Fused, ...] = ("feed_forward", "loss", "queries_keys", "heads", "scales", "mix", "lanes")
 
@@ -312,6 +313,8 @@ class Parameters(NamedTuple):
     activation: Activation
     fused: bool
     """Whether a kernel may do the feed-forward in one piece."""
+    eight_bits: bool = False
+    """Whether that kernel's first product is of 8-bit floats."""
 
 
 class MLPBuilder(Protocol):

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, library
 
+from paramgolf.model.kernels.eight_bits import eight_bit_rows
+
 
 def softcapped_costs(logits: Tensor, targets: Tensor, cap: float) -> Tensor:
     """The plain twin: (N, V), (N,) -> (N,) fp32 nats."""
@@ -27,18 +29,25 @@ def softcapped_gradient(logits: Tensor, targets: Tensor, cap: float) -> Tensor:
 
 
 @library.custom_op("paramgolf::head_costs", mutates_args=())
-def head_costs(x: Tensor, weight: Tensor, targets: Tensor, cap: float, keep: bool) -> tuple[Tensor, Tensor]:
-    """x (N, D), weight (V, D), targets (N,) -> nats (N,) fp32 and, if `keep`, the gradient (N, V), else nothing."""
+def head_costs(
+    x: Tensor, weight: Tensor, targets: Tensor, cap: float, keep: bool, eight_bits: bool = False
+) -> tuple[Tensor, Tensor]:
+    """x (N, D), weight (V, D), targets (N,) -> nats (N,) fp32 and, if `keep`, the gradient (N, V), else nothing.
+
+    With `eight_bits` the product is one of e4m3 numbers; `x` then comes from a norm.
+    """
     from paramgolf.model.kernels.gpu.softcapped_rows import run_softcapped_rows
 
-    logits = x @ weight.T
+    logits = eight_bit_rows(x, weight) if eight_bits else x @ weight.T
     nats = x.new_empty(len(x), dtype=torch.float32)
     run_softcapped_rows(logits, targets, nats, cap, keep=keep)
     return nats, logits if keep else x.new_empty(0)
 
 
 @head_costs.register_fake
-def head_costs_shapes(x: Tensor, weight: Tensor, targets: Tensor, cap: float, keep: bool) -> tuple[Tensor, Tensor]:
+def head_costs_shapes(
+    x: Tensor, weight: Tensor, targets: Tensor, cap: float, keep: bool, eight_bits: bool = False
+) -> tuple[Tensor, Tensor]:
     """Shapes of the forward pass."""
     return x.new_empty(len(x), dtype=torch.float32), x.new_empty((len(x), len(weight)) if keep else (0,))
 
@@ -47,9 +56,9 @@ class HeadCosts(torch.autograd.Function):
     """The operator with its gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, cap: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, cap: float, eight_bits: bool) -> Tensor:
         """Keeps the gradient of the logits."""
-        nats, gradient = head_costs(x, weight, targets, cap, True)
+        nats, gradient = head_costs(x, weight, targets, cap, True, eight_bits)
         ctx.save_for_backward(x, weight, gradient)
         return nats
 
@@ -60,11 +69,11 @@ class HeadCosts(torch.autograd.Function):
         factor = factors[0].unsqueeze(1)
         of_x = ((gradient @ weight).float() * factor).to(x.dtype)
         of_weight = gradient.T @ (x.float() * factor).to(x.dtype) if ctx.needs_input_grad[1] else None
-        return of_x, of_weight, None, None
+        return of_x, of_weight, None, None, None
 
 
-def head_nats(x: Tensor, weight: Tensor, targets: Tensor, cap: float) -> Tensor:
+def head_nats(x: Tensor, weight: Tensor, targets: Tensor, cap: float, eight_bits: bool = False) -> Tensor:
     """x (N, D) and weight (V, D) in one dtype, targets (N,) -> (N,) fp32 nats; on a GPU."""
     if torch.is_grad_enabled():
-        return HeadCosts.apply(x, weight, targets, cap)
-    return head_costs(x, weight, targets, cap, False)[0]
+        return HeadCosts.apply(x, weight, targets, cap, eight_bits)
+    return head_costs(x, weight, targets, cap, False, eight_bits)[0]

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, library
 
+from paramgolf.model.kernels.eight_bits import NORM_STEP, norm_codes, weight_codes
+
 
 def packed_square(h: Tensor, slope: float) -> Tensor:
     """The plain twin of the forward epilogue: fp32 -> bf16."""
@@ -34,6 +36,20 @@ def squared_up(x: Tensor, weight: Tensor, slope: float) -> Tensor:
     from paramgolf.model.kernels.gpu.squared_products import Tiling, run_squared_product
 
     return run_squared_product(x, weight, None, slope, Tiling())
+
+
+@library.custom_op("paramgolf::squared_up_eight_bits", mutates_args=())
+def squared_up_eight_bits(x: Tensor, weight: Tensor, step: Tensor, slope: float) -> Tensor:
+    """x (N, D), weight (H, D) e4m3, step a scalar fp32 -> (N, H) bf16 `packed_square` of their product times `step`."""
+    from paramgolf.model.kernels.gpu.squared_products import Tiling, run_squared_product
+
+    return run_squared_product(x, weight, None, slope, Tiling(depth=128), step)
+
+
+@squared_up_eight_bits.register_fake
+def squared_up_eight_bits_shape(x: Tensor, weight: Tensor, step: Tensor, slope: float) -> Tensor:
+    """Shape of the forward pass."""
+    return x.new_empty(len(x), len(weight), dtype=torch.bfloat16)
 
 
 @squared_up.register_fake
@@ -60,9 +76,13 @@ class SquaredFeedForward(torch.autograd.Function):
     """Both products with their gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, up: Tensor, down: Tensor, slope: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, up: Tensor, down: Tensor, slope: float, eight_bits: bool) -> Tensor:
         """Keeps the inputs and the square."""
-        a = squared_up(x, up, slope)
+        if eight_bits:
+            codes, step = weight_codes(up)
+            a = squared_up_eight_bits(norm_codes(x), codes, step * NORM_STEP, slope)
+        else:
+            a = squared_up(x, up, slope)
         ctx.save_for_backward(x, up, down, a)
         ctx.slope = slope
         return a @ down.T
@@ -76,9 +96,12 @@ class SquaredFeedForward(torch.autograd.Function):
         # Test-time training may learn adapters alone.
         of_up = of_h.T @ x if ctx.needs_input_grad[1] else None
         of_down = gradient.T @ a if ctx.needs_input_grad[2] else None
-        return of_h @ up, of_up, of_down, None
+        return of_h @ up, of_up, of_down, None, None
 
 
-def squared_feed_forward(x: Tensor, up: Tensor, down: Tensor, slope: float) -> Tensor:
-    """x (..., D), up (H, D), down (D, H), all bf16 on a GPU -> (..., D)."""
-    return SquaredFeedForward.apply(x.flatten(0, -2), up, down, slope).view(x.shape)
+def squared_feed_forward(x: Tensor, up: Tensor, down: Tensor, slope: float, eight_bits: bool = False) -> Tensor:
+    """x (..., D), up (H, D), down (D, H), all bf16 on a GPU -> (..., D).
+
+    With `eight_bits` the first product is one of e4m3 numbers; `x` then comes from a norm.
+    """
+    return SquaredFeedForward.apply(x.flatten(0, -2), up, down, slope, eight_bits).view(x.shape)

@@ -42,10 +42,12 @@ def square_derivative(a, slope):
 
 @triton.jit
 def squared_product(  # noqa: PLR0913
-    left, right, square, out, rows, columns, depth, slope,
-    BACKWARD: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr,
+    left, right, square, out, unit, rows, columns, depth, slope,
+    SCALED: tl.constexpr, BACKWARD: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
-    """Forward: out = squared(left · rightᵀ). Backward: out = (left · right) · derivative(square)."""
+    """Forward: out = squared(left · rightᵀ · unit). Backward: out = (left · right) · derivative(square)."""
+    of_code = tl.load(unit) if SCALED else 1.0
     down, across = tl.cdiv(rows, ROWS), tl.cdiv(columns, COLUMNS)
     for tile in tl.range(tl.program_id(0), down * across, tl.num_programs(0), flatten=True):
         # Tiles in bands of GROUP rows, so that neighbours share operands in the cache.
@@ -60,6 +62,8 @@ def squared_product(  # noqa: PLR0913
                 total = tl.dot(a, right.load([step * DEPTH, column]), total)
             else:
                 total = tl.dot(a, right.load([column, step * DEPTH]).T, total)
+        if SCALED:
+            total *= of_code
         # In two halves: less of the tile is in registers at once.
         halves = tl.permute(tl.reshape(total, (ROWS, 2, COLUMNS // 2)), (0, 2, 1))
         first, second = tl.split(halves)
@@ -73,11 +77,16 @@ def squared_product(  # noqa: PLR0913
             out.store([row, column + COLUMNS // 2], square_with_sign(second, slope))
 
 
-def run_squared_product(left: Tensor, right: Tensor, square: Tensor | None, slope: float, how: Tiling) -> Tensor:
-    """left (M, K) bf16; forward: right (N, K) -> (M, N); backward: right (K, N), square (M, N) -> (M, N)."""
+def run_squared_product(
+    left: Tensor, right: Tensor, square: Tensor | None, slope: float, how: Tiling, step: Tensor | None = None
+) -> Tensor:
+    """left (M, K) bf16; forward: right (N, K) -> (M, N); backward: right (K, N), square (M, N) -> (M, N).
+
+    Forward, both may be e4m3, their product times the scalar `step`.
+    """
     rows, depth = left.shape
     columns = right.shape[0] if square is None else right.shape[1]
-    out = left.new_empty(rows, columns)
+    out = left.new_empty(rows, columns, dtype=torch.bfloat16)
     of_right = [how.columns, how.depth] if square is None else [how.depth, how.columns]
     half = [how.rows, how.columns // 2]
     described = TensorDescriptor.from_tensor(out, half)
@@ -88,8 +97,9 @@ def run_squared_product(left: Tensor, right: Tensor, square: Tensor | None, slop
         TensorDescriptor.from_tensor(right, of_right),
         described if square is None else TensorDescriptor.from_tensor(square, half),
         described,
-        rows, columns, depth, slope,
-        BACKWARD=square is not None, ROWS=how.rows, COLUMNS=how.columns, DEPTH=how.depth, GROUP=8,
+        left if step is None else step, rows, columns, depth, slope,
+        SCALED=step is not None, BACKWARD=square is not None,
+        ROWS=how.rows, COLUMNS=how.columns, DEPTH=how.depth, GROUP=8,
         num_warps=how.warps, num_stages=how.stages,
     )  # fmt: skip
     return out
