@@ -2,14 +2,14 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from paramgolf.artifact.code import code_bytes, config_modules
+from paramgolf.artifact.code import imported_code
 from paramgolf.artifact.container import expected_of, pack, unpack
 from paramgolf.artifact.ledger import artifact_ledger, check_budget
 from paramgolf.batch import Batch
@@ -48,6 +48,8 @@ class Session:
     dataset: Dataset
     place: Place
     events: Events
+    code_size: Callable[[Run], int] | None = None
+    """Counts the bytes of code that a submission of the run has; None: the upper bound of what it imports."""
 
     def __post_init__(self) -> None:
         tokenizer = self.dataset.tokenizer
@@ -256,10 +258,13 @@ def export_stage(
         session.events.emit("validation", val_loss=raw.nats_per_token, val_bpb=raw.bits_per_byte, **told)
         hessians, calibration_seconds = calibrate(session, model)
         if place.first:
+            fill = run.quant.fill or budget_bytes is not None
+            code = counted_code(session, exactly=fill or place.device.type == "cuda")
             began = time.perf_counter()
-            code = code_bytes("paramgolf.stages", also=config_modules(run))
             budget = run.contest.artifact_bytes - code if budget_bytes is None else budget_bytes
-            artifact = encoded(run, model, hessians, budget, fill=run.quant.fill or budget_bytes is not None)
+            artifact = encoded(run, model, hessians, budget, fill=fill)
+            spent = time.perf_counter() - began
+            code = counted_code(session, exactly=len(artifact) + code > run.contest.artifact_bytes, known=code)
             exported = Exported(
                 params=parameter_count(model),
                 steps=outcome.steps,
@@ -267,7 +272,7 @@ def export_stage(
                 step_ms_median=outcome.step_ms,
                 peak_memory_mib=peak_memory_mib(place.device)[0],
                 val_bpb_raw=raw.bits_per_byte,
-                export_seconds=time.perf_counter() - began,
+                export_seconds=spent,
                 artifact_bytes=len(artifact),
                 code_bytes=code,
                 warmup_seconds=outcome.warmup_seconds,
@@ -277,6 +282,13 @@ def export_stage(
             tell_export(session, exported)
     place.barrier()
     return Exported(**folder.read_json(folder.export))
+
+
+def counted_code(session: Session, *, exactly: bool, known: int = 0) -> int:
+    """The bytes of code of a run's submission: those of its script where it matters, else an upper bound (`known`)."""
+    if exactly and session.code_size is not None:
+        return session.code_size(session.run)
+    return known or imported_code(session.run)
 
 
 def encoded(run: Run, model: GPT, hessians: Mapping[str, Tensor], budget_bytes: int, *, fill: bool) -> bytes:

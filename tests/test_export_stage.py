@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny import tiny_run, tiny_session
 
-from paramgolf.artifact.code import code_bytes, config_modules
+from paramgolf.artifact.code import imported_code
 from paramgolf.artifact.container import expected_of, unpack
 from paramgolf.contest import Contest
 from paramgolf.data.dataset import Dataset
@@ -144,7 +144,7 @@ def test_a_budget_reaches_the_techniques_that_keep_to_it(
 ):
     run = run_with(replace(FEEDBACK, refine=(SelectivePruning(within=40),)))
     # The pruning is code too, which the contest counts.
-    code = code_bytes("paramgolf.stages", also=config_modules(run))
+    code = imported_code(run)
     tight = replace(run, contest=Contest(name="tight", artifact_bytes=code + fed[1].artifact_bytes - 150))
     result = execute(tiny_session(tight, tiny_data, run_path))
     assert result.within_budget.bytes

@@ -1,8 +1,10 @@
-"""The bytes of code that count: what a run imports, as one compressed archive.
+"""An upper bound on the bytes of code that count: what a run imports, as one compressed archive.
 
-Until a bundle exists this is an upper bound, meant to be honest rather than tight: whole modules with their comments
-and docstrings, imports inside functions and for type checking too, and nothing minified. A package that is only on the
-way to a module counts as an empty file: the `__init__.py` of a catalogue imports everything there is to choose from.
+It is made at once, and honest rather than tight: whole modules with their comments and docstrings, imports inside
+functions and for type checking too, and nothing minified. What counts in the end is the bundle, which takes a while to
+make (`bundle.size.bundle_size`), so it is asked for where this bound does not settle whether a budget holds. A package
+that is only on the way to a module counts as an empty file: the `__init__.py` of a catalogue imports everything there
+is to choose from.
 """
 
 import ast
@@ -25,6 +27,11 @@ def own_package() -> Path:
 def code_bytes(entry: str, *, also: Iterable[str] = (), package: Path | None = None) -> int:
     """Upper bound on the bytes of code that running the module `entry` needs; see `code_archive`."""
     return len(code_archive(entry, also=also, package=package))
+
+
+def imported_code(run: Any) -> int:
+    """Upper bound on the bytes of code that carrying out the configuration `run` needs."""
+    return code_bytes("paramgolf.stages", also=config_modules(run))
 
 
 def code_archive(entry: str, *, also: Iterable[str] = (), package: Path | None = None) -> bytes:

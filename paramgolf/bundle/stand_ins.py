@@ -18,14 +18,9 @@ from paramgolf.run import Run
 from paramgolf.train.signals import StopRequest
 
 
-def script_bytes(*modules: Any, **more: Any) -> int:
-    """In place of `code_bytes`: the size of the file that runs."""
+def script_bytes(run: Any) -> int:
+    """In place of `imported_code`: the size of the file that runs."""
     return Path(sys.argv[0]).stat().st_size
-
-
-def no_modules(config: Any) -> tuple[str, ...]:
-    """In place of `config_modules`."""
-    return ()
 
 
 def no_commit() -> str:
@@ -138,9 +133,8 @@ def pieces_alone(spec: str) -> TableTokenizer:
 
 
 STAND_INS = {
-    "code_bytes": "script_bytes",
+    "imported_code": "script_bytes",
     "coder_of": "carried_coder",
-    "config_modules": "no_modules",
     "git_commit": "no_commit",
     "has_checkpoint": "no_checkpoint",
     "save_checkpoint": "keeps_nothing",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from paramgolf.cli.options import Device, Json, Settings
 from paramgolf.cli.output import print_json, print_rows, print_text
 from paramgolf.cli.progress import duration
+from paramgolf.cli.script_size import script_size
 
 if TYPE_CHECKING:
     from paramgolf.lab.estimate import Estimate
@@ -62,7 +63,10 @@ def estimate_command(
     from paramgolf.lab.launch import asked_run
     from paramgolf.train.distributed import pick_device
 
-    told = estimate(asked_run(preset, settings), device=pick_device(device), runs=runs)
+    run, here = asked_run(preset, settings), pick_device(device)
+    told = estimate(run, device=here, runs=runs)
+    if not told.within_bytes:  # what the upper bound of the code does not settle, its true size may
+        told = estimate(run, device=here, runs=runs, script_bytes=script_size()(run))
     if json:
         extra = {"total_bytes": told.total_bytes, "within_bytes": told.within_bytes}
         paces = [pace._asdict() for pace in told.paces]

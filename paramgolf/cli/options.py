@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from paramgolf.cli.script_size import script_size
+
 if TYPE_CHECKING:
     from paramgolf.lab.launch import Launch
 
@@ -47,4 +49,5 @@ class RunOptions:
             data_root=self.data_root,
             runs=self.runs,
             resume=self.resume,
+            code_size=script_size(self.data_root),
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from paramgolf.cli.options import Device, Json, RunOptions
 from paramgolf.cli.output import print_json, print_rows, print_text
 from paramgolf.cli.progress import Follow, display
+from paramgolf.cli.script_size import script_size
 from paramgolf.errors import ArtifactError, GolfError, OverBytes, OverTime, UsageError
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ def export_command(folder: Path, /, *, target_bytes: str | None = None, device: 
     from paramgolf.train.distributed import placed
     from paramgolf.validation import Validation
 
-    with placed(device) as place, displayed_session(Launch(resume=str(folder)), place) as ready:
+    launch = Launch(resume=str(folder), code_size=script_size())
+    with placed(device) as place, displayed_session(launch, place) as ready:
         require_trained(ready.folder)
         target = None if target_bytes is None else asked_bytes(target_bytes, ready.run)
         validation = Validation.of(ready.run, ready.dataset, place, ready.events)
@@ -113,10 +115,8 @@ def export_command(folder: Path, /, *, target_bytes: str | None = None, device: 
 
 def asked_bytes(text: str, run: "Run") -> int:
     """Bytes of an artifact: a number, or what the contest leaves beside the code for `budget`."""
-    from paramgolf.lab.estimate import run_code_bytes
-
     if text == "budget":
-        return run.contest.artifact_bytes - run_code_bytes(run)
+        return run.contest.artifact_bytes - script_size()(run)
     try:
         wanted = int(text.replace("_", "").replace(",", ""))
     except ValueError:

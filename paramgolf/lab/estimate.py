@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from paramgolf.artifact.code import code_bytes, config_modules
+from paramgolf.artifact.code import imported_code
 from paramgolf.lab.artifact_estimate import guess_artifact
 from paramgolf.lab.results import past_runs
 from paramgolf.model.gpt import GPT
@@ -69,12 +69,16 @@ class Estimate:
         return self.total_bytes <= self.byte_budget
 
 
-def estimate(run: Run, *, device: torch.device, runs: Path) -> Estimate:
-    """The estimate for `run`; past runs are looked for below `runs`, and `device` is the one at hand."""
+def estimate(run: Run, *, device: torch.device, runs: Path, script_bytes: int | None = None) -> Estimate:
+    """The estimate for `run`; past runs are looked for below `runs`, and `device` is the one at hand.
+
+    `script_bytes`: the bytes of its bundle, where they are known.
+    """
     roles = role_counts(run)
     past = newest_like(run, device, runs)
     here = measured_pace(run, past) if past else guessed_pace(run, device)
-    code, there = run_code_bytes(run), contest_pace(run)
+    code, there = script_bytes or run_code_bytes(run), contest_pace(run)
+    counted = "every module this run imports, compressed and not minified: an upper bound"
     artifact = guess_artifact(run, steps=there.steps, runs=runs, code=code)
     return Estimate(
         preset=run.name,
@@ -88,7 +92,7 @@ def estimate(run: Run, *, device: torch.device, runs: Path) -> Estimate:
         memory_mib=memory_mib(run, roles),
         assumptions=(
             f"weights: {artifact.basis}",
-            "code: every module this run imports, compressed and not minified: an upper bound",
+            f"code: {'the script that `paramgolf bundle` makes' if script_bytes else counted}",
             f"time on H100: {H100_UTILIZATION:.0%} of {H100_FLOPS / 1e12:.0f} TFLOP/s, as the records' steps reach",
             f"time here: {here.basis}",
             f"memory: fp32 weights, gradients and optimizer state, {ACTIVATION_COPIES} activations a layer in bf16, "
@@ -113,7 +117,7 @@ def role_counts(run: Run) -> Counter[Role]:
 
 def run_code_bytes(run: Run) -> int:
     """Upper bound on the bytes of code that `run` needs."""
-    return code_bytes("paramgolf.stages", also=config_modules(run))
+    return imported_code(run)
 
 
 def step_flops(run: Run) -> float:

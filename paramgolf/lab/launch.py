@@ -1,6 +1,6 @@
 """Starting runs: the configuration, the data and the folder of a run, brought together as a `Session`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +48,8 @@ class Launch:
     runs: Path = RUNS
     resume: str | None = None
     """Folder of a run, or `auto`: the newest unfinished one of this configuration, a new one if there is none."""
+    code_size: Callable[[Run], int] | None = None
+    """Counts the bytes of code of a run's submission; None: an upper bound."""
 
 
 class Asked(NamedTuple):
@@ -191,7 +193,9 @@ def session(
     folder = ask.folder
     heard: tuple[Listener, ...] = (ChallengeLog(folder.log), *listeners) if place.first else ()
     events = Events(folder.events if place.first else None, heard)
-    ready = Session(run=ask.run, folder=folder, dataset=dataset, place=place, events=events)
+    ready = Session(
+        run=ask.run, folder=folder, dataset=dataset, place=place, events=events, code_size=launch.code_size
+    )
     with locked(folder) if place.first else nullcontext():
         if place.first and not folder.data.exists():
             folder.write_text(folder.config, to_toml(ask.run))

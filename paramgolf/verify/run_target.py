@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paramgolf.artifact.code import code_bytes, config_modules
+from paramgolf.artifact.code import imported_code
 from paramgolf.artifact.container import expected_of, unpack
+from paramgolf.bundle.size import bundle_size
 from paramgolf.config import from_toml
 from paramgolf.data.dataset import Dataset, open_dataset
 from paramgolf.data.shards import open_shard, open_sidecar
@@ -118,10 +119,12 @@ def scoring_files(dataset: Dataset) -> tuple[Path, ...]:
 def run_sizes(run: Run, folder: RunFolder, result: dict[str, object]) -> Sizes:
     """The bytes of a run: the artifact's file, and the code as this version of the package counts it.
 
-    A total that was stated by another version is compared with the code that was stated beside it.
+    That is the upper bound if it is what was stated, else the bundle. A total that was stated by another version is
+    compared with the code that was stated beside it.
     """
     artifact, stated = folder.artifact.stat().st_size, int(str(result["code_bytes"]))
-    code = code_bytes("paramgolf.stages", also=config_modules(run))
+    bound = imported_code(run)
+    code = bound if stated >= bound else min(bound, bundle_size(run))
     total = int(str(result["total_bytes"]))
     return Sizes(artifact, code, claimed=total if code == stated else total - stated + code)
 
