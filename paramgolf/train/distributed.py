@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from paramgolf.errors import UsageError
 
@@ -100,9 +101,11 @@ def placed(wanted: str = "auto") -> Iterator[Place]:
 def keep_compiled(folder: Path) -> None:
     """Let torch's compiler keep its kernels in `folder`, where the next process finds them, unless told otherwise.
 
-    Call it before anything is compiled. `TORCHINDUCTOR_CACHE_DIR` and `TRITON_CACHE_DIR` hold where they are set.
+    Call it before anything is compiled. `TORCHINDUCTOR_CACHE_DIR` and `TRITON_CACHE_DIR` hold where somebody set them;
+    torch itself sets the first to its own default when some of its modules are imported.
     """
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder.absolute()))
+    if os.environ.get("TORCHINDUCTOR_CACHE_DIR") in (None, default_cache_dir()):
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder.absolute())
     os.environ.setdefault("TRITON_CACHE_DIR", str(folder.absolute() / "triton"))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch._inductor.runtime.cache_dir_utils import cache_dir, triton_cache_dir
+from torch._inductor.runtime.cache_dir_utils import cache_dir, default_cache_dir, triton_cache_dir
 
 from paramgolf.train.distributed import buckets, keep_compiled
 
@@ -20,7 +20,10 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_compiled_kernels_are_kept_where_the_run_says(unset, tmp_path: Path):
+@pytest.mark.parametrize("before", [None, default_cache_dir()], ids=["nothing", "torch's own"])
+def test_compiled_kernels_are_kept_where_the_run_says(unset, tmp_path: Path, before: str | None):
+    if before is not None:
+        unset.setenv("TORCHINDUCTOR_CACHE_DIR", before)
     keep_compiled(tmp_path / "compiled")
     assert cache_dir() == str(tmp_path / "compiled")
     assert triton_cache_dir(0) == str(tmp_path / "compiled" / "triton")
