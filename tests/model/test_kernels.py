@@ -335,6 +335,9 @@ def test_a_model_with_all_kernels_has_the_loss_and_gradients_of_one_without(comp
         model.cuda().compute = torch.bfloat16
         loss = (torch.compile(model.loss, fullgraph=True) if compiled else model.loss)(batch)
         loss.backward()
+        with torch.no_grad():  # compiled otherwise than with gradients
+            scored = (torch.compile(model, fullgraph=True) if compiled else model)(batch).mean()
+        torch.testing.assert_close(scored, loss.detach(), rtol=1e-2, atol=1e-2)
         found.append([loss, *(parameter.grad for parameter in model.parameters())])
     for (name, _), mine, plain in zip([("loss", None), *model.named_parameters()], *found, strict=True):
         assert error(mine, plain) < 5e-2, name

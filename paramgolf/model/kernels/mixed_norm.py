@@ -73,9 +73,12 @@ class MixedNorm(torch.autograd.Function):
     """Blend and norm with the one-pass gradient."""
 
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, factor: float, lead: int, *streams: Tensor) -> Any:
-        """Keeps what it was given."""
+    def forward(
+        ctx: Any, weights: Tensor, factor: float, lead: int, x: Tensor, y: Tensor, z: Tensor | None = None
+    ) -> Any:
+        """Keeps what it was given. By name: the compiler of torch 2.11 stumbles over `*streams` without gradients."""
         ctx.set_materialize_grads(False)
+        streams = [x, y] if z is None else [x, y, z]
         ctx.save_for_backward(weights, *streams)
         ctx.factor = factor
         return blended_norm(streams, weights, factor, lead)
@@ -87,11 +90,11 @@ class MixedNorm(torch.autograd.Function):
         du, dn, dlead = (None if gradient is None else gradient.contiguous() for gradient in gradients)
         dn = torch.zeros_like(streams[0]) if dn is None else dn
         *found, shares = mixed_norm_gradient(du, dn, dlead, streams, weights, ctx.factor)
-        return shares.sum(0), None, None, *found
+        return shares.sum(0), None, None, *found, *[None] * (3 - len(found))
 
 
 def mixed_norm(streams: Sequence[Tensor], weights: Tensor, factor: float, lead: int) -> Normed:
     """Two or three streams (B, T, D) bf16 on a GPU, weights (I, D) fp32 -> blend, `factor` times its norm, its lead."""
-    rows = (stream.flatten(0, 1).contiguous() for stream in streams)
-    found = MixedNorm.apply(weights, factor, lead, *rows)
+    x, y, *rest = (stream.flatten(0, 1).contiguous() for stream in streams)
+    found = MixedNorm.apply(weights, factor, lead, x, y, rest[0] if rest else None)
     return Normed(*(tensor.unflatten(0, streams[0].shape[:2]) for tensor in found))
