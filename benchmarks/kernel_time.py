@@ -22,12 +22,13 @@ from paramgolf.batch import Batch
 from paramgolf.config import overridden
 from paramgolf.data.dataset import open_dataset
 from paramgolf.model.attention import attend, plan, present, takes
+from paramgolf.model.kernels.eight_bits import eight_bit_rows, norm_codes, weight_codes
 from paramgolf.model.kernels.lane_step import lane_step_gradient
 from paramgolf.model.kernels.mixed_norm import mixed_norm_gradient
 from paramgolf.model.kernels.own_value import own_value, own_value_gradient
 from paramgolf.model.kernels.query_key import query_key, query_key_gradient
 from paramgolf.model.kernels.softcapped_loss import head_costs
-from paramgolf.model.kernels.squared_feed_forward import squared_up, squared_up_gradient
+from paramgolf.model.kernels.squared_feed_forward import squared_up, squared_up_eight_bits, squared_up_gradient
 from paramgolf.model.rotation import Rotation, rotary_rates
 from paramgolf.presets import preset
 from paramgolf.run import Run
@@ -35,6 +36,22 @@ from paramgolf.techniques.model import Rope
 from paramgolf.train.distributed import pick_device
 
 REPEATS = 15
+TILINGS = (
+    (128, 256, 64, 8, 3, True, False),
+    (128, 256, 64, 8, 3, True, True),
+    (128, 256, 64, 8, 4, True, False),
+    (128, 256, 64, 8, 2, True, True),
+    (256, 128, 64, 8, 3, True, False),
+    (256, 128, 64, 8, 3, True, True),
+    (128, 128, 64, 4, 2, False, False),
+    (128, 128, 64, 4, 2, False, True),
+    (128, 128, 64, 4, 3, False, False),
+    (128, 128, 64, 8, 2, False, True),
+    (128, 128, 64, 4, 3, True, True),
+    (64, 256, 64, 4, 2, False, True),
+    (128, 256, 32, 8, 4, True, True),
+)
+"""Rows, columns, depth, warps, stages, persistent, fetched ahead."""
 SLOW = ("plain", "sdpa")
 """Backends that hold every pair of tokens: only where rows are short."""
 
@@ -83,6 +100,34 @@ def time_attention(run: Run, batch: Batch, device: torch.device) -> None:
             with torch.no_grad():
                 forward = milliseconds(lambda: compiled(*given, how), device)  # noqa: B023
             print(f"{backend:12} {kv:9d} {forward:9.3f} {milliseconds(back, device):9.3f}", flush=True)
+
+
+def time_tilings(run: Run, tokens: int, device: torch.device) -> None:
+    """The feed-forward's two products under many tilings; those that do not fit the device are left out."""
+    from triton.runtime.errors import OutOfResources
+
+    from paramgolf.model.kernels.gpu.squared_products import Tiling, run_squared_product
+
+    dim, hidden = run.model.dim, 4 * run.model.dim
+    x = F.rms_norm(torch.randn(tokens, dim, device=device), (dim,)).bfloat16()
+    up, down = (torch.randn(*shape, device=device).bfloat16() * 0.04 for shape in ((hidden, dim), (dim, hidden)))
+    a, (codes, step) = squared_up(x, up, 0.5), weight_codes(up)
+    eight = norm_codes(x)
+    print(f"{'tiling':100} {'forward':>9} {'backward':>9} {'8 bits':>9}")
+    for rows, columns, depth, warps, stages, persistent, ahead in TILINGS:
+        how = Tiling(rows, columns, depth, warps, stages, persistent, ahead)
+        works: tuple[Callable[[], object], ...] = (
+            lambda: run_squared_product(x, up, None, 0.5, how),  # noqa: B023
+            lambda: run_squared_product(x, down, a, 0.5, how),  # noqa: B023
+            lambda: run_squared_product(eight, codes, None, 0.5, how._replace(depth=2 * depth), step),  # noqa: B023
+        )
+        times = []
+        for work in works:
+            try:
+                times.append(f"{milliseconds(work, device):9.3f}")
+            except OutOfResources:
+                times.append(f"{'-':>9}")
+        print(f"{how!s:100} {' '.join(times)}", flush=True)
 
 
 def time_passes(run: Run, tokens: int, device: torch.device) -> None:
@@ -145,7 +190,8 @@ def time_kernels(run: Run, tokens: int, device: torch.device) -> None:
         draw(vocab, dim),
     )
     targets = torch.randint(0, vocab, (tokens,), device=device)
-    a, h = squared_up(x, up, 0.5), x @ up.T
+    a, h, wide, eight = squared_up(x, up, 0.5), x @ up.T, draw(2 * dim, dim), norm_codes(x)
+    codes, step = weight_codes(up)
     square = torch.compile(lambda h: F.leaky_relu(h, 0.5).square())
     rows: dict[str, Callable[[], object]] = {
         "up product": lambda: x @ up.T,
@@ -153,7 +199,11 @@ def time_kernels(run: Run, tokens: int, device: torch.device) -> None:
         "up product and square": lambda: squared_up(x, up, 0.5),
         "down product's gradient": lambda: x @ down,
         "the same times the square's derivative": lambda: squared_up_gradient(x, down, a, 0.5),
+        "up product and square, 8 bits": lambda: squared_up_eight_bits(eight, codes, step, 0.5),
+        "query, key and value product": lambda: x @ wide.T,
+        "the same, 8 bits, with the cast": lambda: eight_bit_rows(x, wide),
         "head product": lambda: x @ head.T,
+        "head product, 8 bits, with the cast": lambda: eight_bit_rows(x, head),
         "head product and loss": lambda: head_costs(x, head, targets, 30.0, False),
         "head product, loss and gradient": lambda: head_costs(x, head, targets, 30.0, True),
     }
@@ -167,6 +217,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--tokens", type=int, default=98_304)
+    parser.add_argument("--tilings", action="store_true", help="time many tilings of the feed-forward's products")
     options = parser.parse_args()
     # The gradient is taken many times over.
     torch._functorch.config.donated_buffer = False
@@ -182,6 +233,8 @@ def main() -> None:
     if device.type == "cuda":
         time_kernels(run, options.tokens, device)
         time_passes(run, options.tokens, device)
+        if options.tilings:
+            time_tilings(run, options.tokens, device)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ class FeedForwardModule(Part):
     def forward(self, x: Tensor, gain: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D), times `gain` (D)."""
         slope = getattr(self.activation, "squared_slope", None)
-        if slope is not None and self.fused and kernel_takes(x) and self.up.bare and self.down.bare:
+        if slope is not None and 0 <= slope <= 1 and self.fused and kernel_takes(x) and self.up.bare and self.down.bare:
             up, down = self.up.matrix(x.dtype), self.down.matrix(x.dtype, gain)
             return squared_feed_forward(x, up, down, slope, self.eight_bits and takes_eight_bits(up))
         hidden = self.activation(self.up(x))

@@ -18,18 +18,19 @@ class Tiling(NamedTuple):
     warps: int = 8
     stages: int = 3
     persistent: bool = True
+    ahead: bool = False
+    """Backward: fetch the square into the cache while the product is made."""
 
 
 @triton.jit
 def square_with_sign(h, slope):
     """bf16 of (h or slope·h)², its lowest bit telling whether h was negative."""
-    negative = h < 0
-    leaky = tl.where(negative, slope * h, h)
+    leaky = tl.maximum(h, slope * h)  # slope is at most 1
     bits = (leaky * leaky).to(tl.int32, bitcast=True)
-    sign = tl.where(negative, 1, 0)
-    # To the nearest of the bf16 numbers that end in `sign`.
-    kept = (((bits - sign * 65536 + 65536) >> 17) << 1) + sign
-    return kept.to(tl.int16).to(tl.bfloat16, bitcast=True)
+    negative = h.to(tl.int32, bitcast=True) >> 31  # all ones where h is negative
+    # To the nearest of the bf16 numbers that end in the sign: they are the upper halves of fp32 ones.
+    kept = ((bits + (~negative & 65536)) & -131072) | (negative & 65536)
+    return (kept >> 16).to(tl.int16).to(tl.bfloat16, bitcast=True)
 
 
 @triton.jit
@@ -37,13 +38,13 @@ def square_derivative(a, slope):
     """d(a)/d(h) from the bf16 of `square_with_sign`."""
     root = tl.sqrt(a.to(tl.float32))
     negative = (a.to(tl.int16, bitcast=True) & 1) == 1
-    return 2.0 * tl.where(negative, -slope * root, root)
+    return root * tl.where(negative, -2.0 * slope, 2.0)
 
 
 @triton.jit
 def squared_product(  # noqa: PLR0913
-    left, right, square, out, unit, rows, columns, depth, slope,
-    SCALED: tl.constexpr, BACKWARD: tl.constexpr,
+    left, right, square, out, unit, fetched, rows, columns, depth, slope,
+    SCALED: tl.constexpr, BACKWARD: tl.constexpr, AHEAD: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """Forward: out = squared(left · rightᵀ · unit). Backward: out = (left · right) · derivative(square)."""
@@ -55,6 +56,10 @@ def squared_product(  # noqa: PLR0913
         height = tl.minimum(down - band * GROUP, GROUP)
         row = (band * GROUP + (tile % (GROUP * across)) % height) * ROWS
         column = ((tile % (GROUP * across)) // height) * COLUMNS
+        if AHEAD:
+            # One number of every 32 bytes; nobody waits for it.
+            line, sector = row + tl.arange(0, ROWS)[:, None], column + 16 * tl.arange(0, COLUMNS // 16)[None, :]
+            tl.load(fetched + line * columns + sector, mask=(line < rows) & (sector < columns), volatile=True)
         total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
         for step in range(tl.cdiv(depth, DEPTH)):
             a = left.load([row, step * DEPTH])
@@ -84,6 +89,7 @@ def run_squared_product(
 
     Forward, both may be e4m3, their product times the scalar `step`.
     """
+    assert 0 <= slope <= 1, slope
     rows, depth = left.shape
     columns = right.shape[0] if square is None else right.shape[1]
     out = left.new_empty(rows, columns, dtype=torch.bfloat16)
@@ -97,8 +103,8 @@ def run_squared_product(
         TensorDescriptor.from_tensor(right, of_right),
         described if square is None else TensorDescriptor.from_tensor(square, half),
         described,
-        left if step is None else step, rows, columns, depth, slope,
-        SCALED=step is not None, BACKWARD=square is not None,
+        left if step is None else step, out if square is None else square, rows, columns, depth, slope,
+        SCALED=step is not None, BACKWARD=square is not None, AHEAD=square is not None and how.ahead,
         ROWS=how.rows, COLUMNS=how.columns, DEPTH=how.depth, GROUP=8,
         num_warps=how.warps, num_stages=how.stages,
     )  # fmt: skip
