@@ -53,6 +53,8 @@ class FeedForwardModule(Part):
 
     takes_gain: ClassVar[bool] = True
     """A gain per output may be given: it multiplies the second matrix instead of every token."""
+    free_units: ClassVar[tuple[str, str]] = ("up", "down")
+    """Projections that make and that read units whose order is free: activations work on each alone."""
 
     def __init__(self, dim: int, hidden: int, made_from: Parameters) -> None:
         super().__init__()
