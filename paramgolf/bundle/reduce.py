@@ -36,14 +36,14 @@ def capped(value: Any) -> Any:
     return replace(value, **changes) if changes else value
 
 
-def reduced_run(run: Run, steps: int = 4) -> Run:
-    """`run` with all its techniques, at 64 channels and `steps` steps of 256 tokens."""
+def reduced_run(run: Run, steps: int = 4, dim: int = 64) -> Run:
+    """`run` with all its techniques, at `dim` channels and `steps` steps of 256 tokens."""
     small = replace(run, quant=capped(run.quant), evaluate=capped(run.evaluate))
     return replace(
         small,
         contest=Contest(name="proof", artifact_bytes=run.contest.artifact_bytes),
         data=replace(run.data, corpus="proof", variant="byte260"),
-        model=replace(run.model, vocab=BYTE_VOCAB, dim=64, heads=4, kv_heads=2, context=32 * ROW),
+        model=replace(run.model, vocab=BYTE_VOCAB, dim=dim, heads=4, kv_heads=2, context=32 * ROW),
         optim=replace(run.optim, matrix=replace(run.optim.matrix, precision="float32")),
         train=replace(
             run.train,

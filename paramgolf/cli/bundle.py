@@ -21,6 +21,7 @@ def bundle_command(
     settings: Settings = (),
     packing: Literal["mixed", "dense", "base85"] = "mixed",
     proof: bool = True,
+    device: Literal["cpu", "cuda"] = "cpu",
     json: Json = False,
 ) -> int:
     """Write train_gpt.py, which trains, exports and scores without the package, and the same code readable.
@@ -38,6 +39,9 @@ def bundle_command(
         dense (brotli or LZMA as latin-1 characters) or base85 (the same in printable characters, 22 % larger).
     proof
         Run the bundle and the package at reduced size and compare every number; --no-proof leaves it out.
+    device
+        Where the proof runs: on cpu every bit must be the same, on cuda losses and scores must be as near as two runs
+        of one program are.
     json
         Print sizes and proof as JSON.
     """
@@ -48,7 +52,7 @@ def bundle_command(
     run = overridden(meant(what), settings)
     script = amalgamate(run)
     shipped = packed(script.lean, packing)
-    proofs = proven(run) if proof else []
+    proofs = proven(run, device) if proof else []
     out.mkdir(parents=True, exist_ok=True)
     (out / "train_gpt.py").write_bytes(shipped.content)
     (out / "train_gpt_readable.py").write_text(script.readable, encoding="utf-8")
@@ -72,18 +76,20 @@ def bundle_command(
         print_rows(("module", "characters", "bytes, about"), rows, right=(1, 2))
         print_text(f"\n{out / 'train_gpt.py'}: {whole:,} bytes ({shipped.coder}, {packing})")
         for each in proofs:
-            print_text(f"proof: {each.bundle['outputs']:,} tensors, losses, scores and artifact equal the package's")
+            same = f"{each.bundle['outputs']:,} tensors, losses, scores and artifact equal the package's"
+            near = f"losses {each.bundle['losses']} and scores near the package's {each.package['losses']}"
+            print_text(f"proof on {device}: {same if device == 'cpu' else near}")
     return 0
 
 
-def proven(run: "Run") -> "list[Proof]":
+def proven(run: "Run", device: str = "cpu") -> "list[Proof]":
     """The proof of a run's bundle. Raises `GolfError` when it gives other numbers."""
     from tempfile import TemporaryDirectory
 
     from paramgolf.bundle.prove import prove
 
     with TemporaryDirectory() as folder:
-        proofs = prove([run], Path(folder))
+        proofs = prove([run], Path(folder), device)
     for each in proofs:
         if not each.equal:
             raise GolfError(

@@ -119,12 +119,13 @@ def scoring_files(dataset: Dataset) -> tuple[Path, ...]:
 def run_sizes(run: Run, folder: RunFolder, result: dict[str, object]) -> Sizes:
     """The bytes of a run: the artifact's file, and the code as this version of the package counts it.
 
-    That is the upper bound if it is what was stated, else the bundle. A total that was stated by another version is
-    compared with the code that was stated beside it.
+    That is the upper bound of what the run imports, or the bundle where the bound would not fit and less was stated. A
+    total is compared with the code that was stated beside it.
     """
     artifact, stated = folder.artifact.stat().st_size, int(str(result["code_bytes"]))
-    bound = imported_code(run)
-    code = bound if stated >= bound else min(bound, bundle_size(run))
+    code = imported_code(run)
+    if stated < code and artifact + code > run.contest.artifact_bytes:
+        code = bundle_size(run)
     total = int(str(result["total_bytes"]))
     return Sizes(artifact, code, claimed=total if code == stated else total - stated + code)
 

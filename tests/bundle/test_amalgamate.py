@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from paramgolf.bundle.amalgamate import amalgamate, own_units
-from paramgolf.bundle.prove import prove
+from paramgolf.bundle.prove import Proof, prove
 from paramgolf.bundle.reach import Reach
 from paramgolf.bundle.reduce import reduced_run
 from paramgolf.bundle.shrink import packed
@@ -114,12 +114,35 @@ def test_a_bundle_gives_the_package_s_numbers(tmp_path: Path):
 
 def test_a_proof_can_fail(tmp_path: Path):
     """The judge notices one bit of one activation."""
-    from paramgolf.bundle.prove import Proof
-
     numbers: dict[str, object] = {"activations": "00", "losses": ["step:1/4 train_loss:2.0"]}
     assert Proof("x", numbers, dict(numbers)).equal
     assert not Proof("x", numbers, {**numbers, "activations": "01"}).equal
     assert not Proof("x", {}, {}).equal
+
+
+def test_a_proof_on_a_gpu_allows_for_the_order_of_sums():
+    told: dict[str, object] = {
+        "steps": 2,
+        "params": 9,
+        "artifact_bytes": 50_000,
+        "activations": "00",
+        "val_bpb_raw": 2.5,
+        "losses": ["step:1/2 train_loss:5.5551", "step:2/2 train_loss:4.51"],
+        "val_bpb": 2.0,
+        "val_bpb_export": 2.1,
+    }
+    near = {"activations": "01", "losses": ["step:1/2 train_loss:5.5551", "step:2/2 train_loss:4.52"], "val_bpb": 2.004}
+    assert Proof("x", told, {**told, **near}, "cuda").equal
+    assert not Proof("x", told, {**told, **near}, "cpu").equal
+    for far in (
+        {"losses": ["step:1/2 train_loss:5.5552", "step:2/2 train_loss:4.51"]},
+        {"losses": ["step:1/2 train_loss:5.5551", "step:2/2 train_loss:4.55"]},
+        {"losses": told["losses"][:1]},  # type: ignore[index]
+        {"val_bpb_export": 2.2},
+        {"artifact_bytes": 51_000},
+        {"params": 8},
+    ):
+        assert not Proof("x", told, {**told, **far}, "cuda").equal, far
 
 
 def test_code_stays_small(script):
