@@ -96,7 +96,9 @@ class Attention(Part):
             matrix = wide_matrix(projections, x.dtype)
             eight_bits = self.eight_bits and takes_eight_bits(matrix)
             wide = eight_bit_product(x, matrix) if eight_bits else F.linear(x, matrix)
-            q, k, v, tap = queries_keys_values(wide, rotation.cos, rotation.sin, query.gain, self.k.heads)
+            q, k, v, tap = queries_keys_values(
+                wide, rotation.cos, rotation.sin, query.gain, self.k.heads, tapped=len(self.on_heads) > 0
+            )
         else:
             q, k, v = (y.unflatten(-1, (-1, self.head_dim)) for y in project_together(x, projections))
             tap = v
@@ -140,14 +142,15 @@ class Block(Part):
 
     def sublayers(self, now: Pass) -> Sublayers:
         """This block's functions for one pass."""
-        return Sublayers(partial(self.read, now=now), partial(self.attend, now=now), self.think)
+        halves = partial(self.read, now=now), partial(self.attend, now=now), self.think
+        return Sublayers(*halves, partial(self.overhear, now=now))
 
     def reads_at_once(self, x: Tensor) -> bool:
         """Whether a kernel does all of `read` and the norm after it, a `now.merge` included."""
         return self.one_pass_read and kernel_takes(x)
 
-    def read(self, x: Tensor, *, now: Pass) -> Tensor:
-        """What the block takes the residual to be."""
+    def read(self, x: Tensor, *, now: Pass, goes_on: bool = True) -> Tensor:
+        """What the block takes the residual to be, if that `goes_on`; else at least what `attend` knows it by."""
         if self.reads_at_once(x):
             mix: Tensor = cast(Any, self.on_read[0]).mix
             streams: tuple[Tensor, ...] = (x, now.x0)
@@ -156,7 +159,7 @@ class Block(Part):
                 mix = torch.cat((mix[:1] * now.merge.share, mix[1:]))
                 now.merge = None
             factor = cast(Any, self.on_norm[0]).factor if self.on_norm else 1.0
-            now.ready = mixed_norm(streams, mix, factor, self.attention.lead)
+            now.ready = mixed_norm(streams, mix, factor, self.attention.lead, goes_on=goes_on)
             return now.ready.residual
         for part in self.on_read:
             x = part(x, now)
@@ -180,6 +183,10 @@ class Block(Part):
         for part in self.on_attention:
             y = part(y)
         return y
+
+    def overhear(self, x: Tensor, *, now: Pass) -> Tensor:
+        """What attention writes of a residual that the block does not add to."""
+        return self.attend(self.read(x, now=now, goes_on=False), now=now)
 
     def think(self, x: Tensor) -> Tensor:
         """What the feed-forward writes."""

@@ -124,13 +124,12 @@ class Sublayers(NamedTuple):
     """Norm, attention, branch scaling: (B, T, D) -> what to add."""
     think: Callable[[Tensor], Tensor]
     """Norm, feed-forward, branch scaling: (B, T, D) -> what to add."""
+    overhear: Callable[[Tensor], Tensor]
+    """`attend` of `read`, where nothing else is made of what was read."""
 
 
 class StreamModule(Part):
-    """One residual lane, read and written by each half in turn.
-
-    While there is one lane a stream reads it through `block.read`, once, and by no other way.
-    """
+    """One residual lane, read and written by each half in turn. A lane that is alone is read by `block.read` alone."""
 
     fused = False
     """Whether a kernel may do its step."""

@@ -70,31 +70,33 @@ def row_runs(rows: int) -> int:
 
 
 class MixedNorm(torch.autograd.Function):
-    """Blend and norm with the one-pass gradient."""
+    """Blend and norm with the one-pass gradient. An output that is not used is left out: compiled, it gets zeros."""
 
     @staticmethod
-    def forward(
-        ctx: Any, weights: Tensor, factor: float, lead: int, x: Tensor, y: Tensor, z: Tensor | None = None
-    ) -> Any:
-        """Keeps what it was given. By name: the compiler of torch 2.11 stumbles over `*streams` without gradients."""
-        ctx.set_materialize_grads(False)
-        streams = [x, y] if z is None else [x, y, z]
+    def forward(ctx: Any, weights: Tensor, factor: float, lead: int, goes_on: bool, *streams: Tensor) -> Any:
+        """Keeps what it was given."""
         ctx.save_for_backward(weights, *streams)
-        ctx.factor = factor
-        return blended_norm(streams, weights, factor, lead)
+        ctx.factor, ctx.lead, ctx.goes_on = factor, lead, goes_on
+        u, n, front = blended_norm(streams, weights, factor, lead)
+        return (*((u,) if goes_on else ()), n, *((front,) if lead else ()))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Gradients of the weights and the streams. Of `u` there is none where only its norm goes on."""
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the weights and the streams."""
         weights, *streams = ctx.saved_tensors
-        du, dn, dlead = (None if gradient is None else gradient.contiguous() for gradient in gradients)
-        dn = torch.zeros_like(streams[0]) if dn is None else dn
+        whole = [gradient.contiguous() for gradient in gradients]
+        du, dn, dlead = whole[0] if ctx.goes_on else None, whole[ctx.goes_on], whole[-1] if ctx.lead else None
         *found, shares = mixed_norm_gradient(du, dn, dlead, streams, weights, ctx.factor)
-        return shares.sum(0), None, None, *found, *[None] * (3 - len(found))
+        return shares.sum(0), None, None, None, *found
 
 
-def mixed_norm(streams: Sequence[Tensor], weights: Tensor, factor: float, lead: int) -> Normed:
-    """Two or three streams (B, T, D) bf16 on a GPU, weights (I, D) fp32 -> blend, `factor` times its norm, its lead."""
-    x, y, *rest = (stream.flatten(0, 1).contiguous() for stream in streams)
-    found = MixedNorm.apply(weights, factor, lead, x, y, rest[0] if rest else None)
-    return Normed(*(tensor.unflatten(0, streams[0].shape[:2]) for tensor in found))
+def mixed_norm(streams: Sequence[Tensor], weights: Tensor, factor: float, lead: int, *, goes_on: bool = True) -> Normed:
+    """Two or three streams (B, T, D) bf16 on a GPU, weights (I, D) fp32 -> blend, `factor` times its norm, its lead.
+
+    Without `goes_on` the blend is not wanted but for its norm, which then stands in its place.
+    """
+    rows = (stream.flatten(0, 1).contiguous() for stream in streams)
+    found = MixedNorm.apply(weights, factor, lead, goes_on, *rows)
+    parts = [tensor.unflatten(0, streams[0].shape[:2]) for tensor in found]
+    norm = parts[1] if goes_on else parts[0]
+    return Normed(parts[0], norm, parts[-1] if lead else norm[..., :0])

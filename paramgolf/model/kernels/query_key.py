@@ -53,28 +53,23 @@ class QueryKey(torch.autograd.Function):
     """The two operators as one differentiable function."""
 
     @staticmethod
-    def forward(ctx: Any, wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int) -> Any:
-        """Keeps what it was given."""
-        ctx.set_materialize_grads(False)
+    def forward(
+        ctx: Any, wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, sizes: tuple[int, int], tapped: bool
+    ) -> Any:
+        """Keeps what it was given; `sizes` are key heads and tokens of a row."""
+        kv, length = sizes
         q, k = query_key(wide, cos, sin, gain, kv, length)
         v = wide.unflatten(1, (-1, q.shape[2]))[:, -kv:]
         ctx.save_for_backward(wide, cos, sin, gain)
-        ctx.kv, ctx.length = kv, length
-        return q, k, v, v.view_as(v)
+        ctx.sizes = sizes
+        return (q, k, v, v.view_as(v)) if tapped else (q, k, v)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the wide product and the gain."""
         wide, cos, sin, gain = ctx.saved_tensors
-        heads, kv, tokens = len(gain), ctx.kv, len(wide)
-        whole = [
-            wide.new_zeros(tokens, count, wide.shape[1] // (heads + 2 * kv))
-            if gradient is None
-            else gradient.contiguous()
-            for count, gradient in zip((heads, kv, kv), gradients[:3], strict=True)
-        ]
-        tapped = [] if gradients[3] is None else [gradients[3].contiguous()]
-        dwide, dgain = query_key_gradient(wide, whole + tapped, cos, sin, gain, kv, ctx.length)
+        whole = [gradient.contiguous() for gradient in gradients]
+        dwide, dgain = query_key_gradient(wide, whole, cos, sin, gain, *ctx.sizes)
         return dwide, None, None, dgain, None, None
 
 
@@ -88,8 +83,11 @@ class Projected(NamedTuple):
     """The values once more, for what reworks attention's output; apart, because so are their gradients."""
 
 
-def queries_keys_values(wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int) -> Projected:
-    """wide (B, T, (H + 2K)·E) bf16 on a GPU -> q (B, T, H, E), k and v (B, T, K, E)."""
+def queries_keys_values(
+    wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, *, tapped: bool = True
+) -> Projected:
+    """wide (B, T, (H + 2K)·E) bf16 on a GPU -> q (B, T, H, E), k and v (B, T, K, E); `tapped`: the tap is used."""
     rows, length, _ = wide.shape
-    found = QueryKey.apply(wide.flatten(0, 1), cos, sin, gain, kv, length)
-    return Projected(*(tensor.unflatten(0, (rows, length)) for tensor in found))
+    found = QueryKey.apply(wide.flatten(0, 1), cos, sin, gain, (kv, length), tapped)
+    heads = [tensor.unflatten(0, (rows, length)) for tensor in found]
+    return Projected(heads[0], heads[1], heads[2], heads[-1])

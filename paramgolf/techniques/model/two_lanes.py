@@ -72,7 +72,7 @@ class TwoLanesStream(StreamModule):
         """Both halves read the old lanes and write the new ones."""
         if len(lanes) == 1:
             return super().step(layer, block, lanes)
-        a, m = block.attend(block.read(lanes[0])), block.think(lanes[1])
+        a, m = block.overhear(lanes[0]), block.think(lanes[1])
         if self.fused and kernel_takes(a):
             return lane_step(lanes, a, m, self.keep[layer], self.write[layer])
         keep, write = self.keep[layer].to(lanes[0].dtype), self.write[layer].to(lanes[0].dtype)

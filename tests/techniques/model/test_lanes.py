@@ -27,7 +27,7 @@ def mlp(x: Tensor) -> Tensor:
     return x.cos() - 2
 
 
-BLOCK = Sublayers(mix, attention, mlp)
+BLOCK = Sublayers(mix, attention, mlp, lambda x: attention(mix(x)))
 
 
 def built(stream: Any) -> StreamModule:
