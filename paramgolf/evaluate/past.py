@@ -71,9 +71,9 @@ def tokens_back(begin: Tensor, first: Tensor, tokens: int, kept: int) -> Tensor:
 
 
 def empty_past(model: LanguageModel, rows: int, kept: int, device: torch.device) -> list[KeysValues]:
-    """Room for what every call of attention in a forward pass of `model` will keep, found by running it once."""
-    ids = torch.ones(1, 2, dtype=torch.int64, device=device)
-    zero = torch.zeros(1, dtype=torch.int64, device=device)
+    """Room for what the calls of attention in a forward pass of `rows` rows keep, found by running `model` once."""
+    ids = torch.ones(rows, 2, dtype=torch.int64, device=device)
+    zero = torch.zeros(rows, dtype=torch.int64, device=device)
     plan = PastPlan([], tokens_back(zero, zero, 2, 0), torch.zeros_like(ids), [])
     with torch.no_grad():
         model.hidden(Batch(ids, ids, plan=plan))
