@@ -95,6 +95,7 @@ PUBLISHED = {
     "baseline": 17_059_912,
     "pr414": 26_993_756,
     "pr549": 26_928_220,
+    "pr1019": 27_067_484,
     "pr1218": 34_401_371,
     "pr1394": 35_943_512,
     "pr1493": 35_944_536,
@@ -115,7 +116,7 @@ def test_milestones_have_the_published_number_of_parameters(name: str, count: in
 
 
 @pytest.mark.parametrize(("name", "millions"), [("ternary", 73.7), ("binary", 106.1)])
-def test_low_bit_milestones_lack_one_matrix_that_the_catalogue_does_not_name(name: str, millions: float):
+def test_low_bit_milestones_lack_one_matrix_that_no_layer_brings(name: str, millions: float):
     assert (parameter_count(on_paper(preset(name))) + 8192 * 768) / 1e6 == pytest.approx(millions, abs=0.06)
 
 
@@ -131,7 +132,6 @@ def test_the_last_record_differs_from_pr1787_as_published():
         "optim.token.beta2": 0.99,
         "optim.scalar.beta2": 0.99,
         "optim.schedule.share": 0.85,
-        "train.reserve_seconds": 8.0,
         "quant.mlp.clip.sigmas": 11.5,
         "quant.embed.clip.sigmas": 14.0,
         "quant.refine.lqer": LQER(rank=4, top=3, bits=4, group=64),
@@ -240,7 +240,17 @@ def test_the_proxy_scales_by_the_ratio_of_steps_unless_told():
     assert Proxy(step_ratio=0.1)(preset("pr1855")).optim.matrix.momentum_steps == 150
 
 
+def test_a_proxy_of_another_batch_divides_it_into_equal_parts():
+    run = preset("baseline@h100/98304")  # a device takes 65,536: two halves, and half of twice as many steps
+    assert (run.train.batch_tokens, run.train.device_tokens, run.name) == (98_304, 49_152, "baseline@h100-98304")
+    assert run.optim.schedule.iterations == 2 * preset("baseline@h100").optim.schedule.iterations  # type: ignore[attr-defined]
+
+
 def test_a_proxy_nobody_knows_is_refused():
+    with pytest.raises(UsageError, match="multiples of seq_len"):
+        preset("pr1855@h100/100000")
+    with pytest.raises(UsageError, match="no proxy contest is called 'h100/many'"):
+        preset("pr1855@h100/many")
     with pytest.raises(UsageError, match="no proxy contest is called 'h10'; did you mean 'h100'"):
         preset("pr1855@h10")
 

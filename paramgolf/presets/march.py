@@ -172,10 +172,11 @@ def pr549() -> Run:
 
 
 def pr1019() -> Run:
-    """#1019, 2026-03-25. Published: 1.1147. XSA in all layers, bigram table 3,072 × 112, no test-time training.
+    """#1019, 2026-03-25. Published: 1.1147; 27,067,484 parameters. XSA in all layers, bigram table 3,072 × 112.
 
-    Its SWA snapshots were never used. Export: int6 GPTQ calibrated on the model's own text, the best of five quantiles
-    for each matrix; its code added the damping twice. Codes of ±1 are pruned if the artifact is too large.
+    No test-time training; its SWA snapshots were never used. Export: int6 GPTQ calibrated on the model's own text, the
+    best of five quantiles for each matrix; its code added the damping twice. Codes of ±1 are pruned if the artifact is
+    too large.
     """
     run = pr549()
     feedback = GPTQ(bits=6, clip=QuantileSearch(), damping=0.02)
@@ -183,6 +184,7 @@ def pr1019() -> Run:
         run,
         name="pr1019",
         model=replace(run.model, on_heads=(XSA(),), on_embed=(BigramHash(rows=3072, width=112),)),
+        train=replace(run.train, steps=20_000),
         quant=replace(
             run.quant,
             attention=feedback,
