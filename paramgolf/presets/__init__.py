@@ -40,9 +40,10 @@ PROXIES: dict[str, Proxy] = {"h100": Proxy()}
 
 
 def preset(name: str) -> Run:
-    """The run that `name` stands for, `pr1855` or in a proxy contest `pr1855@h100`.
+    """The run that `name` stands for, `pr1855`, or in a proxy contest, `pr1855@h100`.
 
-    Raises `UsageError` with the nearest name on a miss.
+    `pr1855@h100/98304` is that contest with batches of so many tokens. Raises `UsageError` with the nearest name on a miss, and
+    for a batch that does not hold whole rows.
     """
     plain, at, proxy = name.partition("@")
     if plain not in PRESETS:
@@ -50,6 +51,11 @@ def preset(name: str) -> Run:
     run = PRESETS[plain]()
     if not at:
         return run
-    if proxy not in PROXIES:
+    contest, slash, batch = proxy.partition("/")
+    if contest not in PROXIES or (slash and not batch.isdecimal()):
         raise UsageError(f"no proxy contest is called {proxy!r}{nearest(proxy, PROXIES)}", fix=f"{plain}@h100")
-    return replace(PROXIES[proxy](run), name=name)
+    chosen = replace(PROXIES[contest], batch_tokens=int(batch)) if slash else PROXIES[contest]
+    try:
+        return replace(chosen(run), name=name.replace("/", "-"))
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}", fix=f"{plain}@h100") from None

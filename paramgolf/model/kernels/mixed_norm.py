@@ -70,11 +70,17 @@ def row_runs(rows: int) -> int:
 
 
 class MixedNorm(torch.autograd.Function):
-    """Blend and norm with the one-pass gradient. An output that is not used is left out: compiled, it gets zeros."""
+    """Blend and norm with the one-pass gradient. An output that is not used is left out: compiled, it gets zeros.
+
+    The third stream has a name since the compiler fails on `*streams` where nothing asks for a gradient.
+    """
 
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, factor: float, lead: int, goes_on: bool, *streams: Tensor) -> Any:
+    def forward(
+        ctx: Any, weights: Tensor, factor: float, lead: int, goes_on: bool, x: Tensor, y: Tensor, z: Tensor | None
+    ) -> Any:
         """Keeps what it was given."""
+        streams = [x, y] if z is None else [x, y, z]
         ctx.save_for_backward(weights, *streams)
         ctx.factor, ctx.lead, ctx.goes_on = factor, lead, goes_on
         u, n, front = blended_norm(streams, weights, factor, lead)
@@ -87,7 +93,7 @@ class MixedNorm(torch.autograd.Function):
         whole = [gradient.contiguous() for gradient in gradients]
         du, dn, dlead = whole[0] if ctx.goes_on else None, whole[ctx.goes_on], whole[-1] if ctx.lead else None
         *found, shares = mixed_norm_gradient(du, dn, dlead, streams, weights, ctx.factor)
-        return shares.sum(0), None, None, None, *found
+        return shares.sum(0), None, None, None, *found, *[None] * (3 - len(found))
 
 
 def mixed_norm(streams: Sequence[Tensor], weights: Tensor, factor: float, lead: int, *, goes_on: bool = True) -> Normed:
@@ -95,8 +101,8 @@ def mixed_norm(streams: Sequence[Tensor], weights: Tensor, factor: float, lead: 
 
     Without `goes_on` the blend is not wanted but for its norm, which then stands in its place.
     """
-    rows = (stream.flatten(0, 1).contiguous() for stream in streams)
-    found = MixedNorm.apply(weights, factor, lead, goes_on, *rows)
+    x, y, *rest = (stream.flatten(0, 1).contiguous() for stream in streams)
+    found = MixedNorm.apply(weights, factor, lead, goes_on, x, y, rest[0] if rest else None)
     parts = [tensor.unflatten(0, streams[0].shape[:2]) for tensor in found]
     norm = parts[1] if goes_on else parts[0]
     return Normed(parts[0], norm, parts[-1] if lead else norm[..., :0])
