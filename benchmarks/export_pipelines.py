@@ -75,7 +75,13 @@ OURS = tuple(
         f"quant.{slot}.recenter=true",
     )
 )
-OURS += ("quant.allocate=equal_slope", "quant.refine=none", "quant.gate=small_int8", "quant.scale=small_int8")
+OURS += (
+    "quant.allocate=equal_slope",
+    "quant.order_units=true",
+    "quant.refine=none",
+    "quant.gate=small_int8",
+    "quant.scale=small_int8",
+)
 OUR_CODER = "mixing"
 LOSS_TRIES = 3
 """Exports at most on the way to a loss."""

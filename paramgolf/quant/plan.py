@@ -13,6 +13,7 @@ from paramgolf.quant.curvature import rows_key
 from paramgolf.quant.plain_values import PlainValues
 from paramgolf.quant.slots import Allocator, ArtifactSize, Calibration, QuantItem, Quantizer, Refinement
 from paramgolf.quant.training_batches import TrainingBatches
+from paramgolf.quant.unit_order import in_unit_order
 from paramgolf.stored import Stored
 
 
@@ -38,6 +39,9 @@ class QuantConfig:
     """Decides over the whole model how its weights are kept; none: every quantizer for itself."""
     refine: tuple[Refinement, ...] = ()
     """Rework, one after another, what has been kept of the whole model."""
+    order_units: bool = False
+    """Put hidden units in the order that makes their steps cheap: what is stored is another model of the same
+    function."""
     fill: bool = False
     """Scale all steps so that the artifact comes to its budget of bytes, from below."""
 
@@ -98,6 +102,8 @@ def quantize(
     it would be stored in.
     """
     items = items_of(model, config, hessians)
+    if config.order_units:
+        items = in_unit_order(model, items)
     if config.allocate is None:
         stored = {item.name: item.alone() for item in items}
     else:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from paramgolf.artifact.container import pack
 from paramgolf.errors import UsageError
 from paramgolf.lab.analysis.points import Point
-from paramgolf.lab.analysis.workbench import Trial, Workbench, asks_for_bytes
+from paramgolf.lab.analysis.workbench import Trial, Workbench, asks_for_bytes, in_place
 from paramgolf.model.mlp import FeedForwardModule
 from paramgolf.parts import declared
 from paramgolf.quant.budget import quantize_to_budget
@@ -121,7 +121,7 @@ def permutation_survey(bench: Workbench) -> list[Point]:
 def permuted_trial(bench: Workbench, name: str, pairs: list[HiddenPair], order: UnitOrder) -> Trial:
     """The trial of the run's export with units in `order`."""
     run = bench.subject.run
-    quant, coder = run.quant, run.artifact.coder
+    quant, coder = in_place(run.quant), run.artifact.coder
 
     def build() -> dict[str, Stored]:
         weights = bench.subject.weights

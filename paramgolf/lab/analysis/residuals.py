@@ -13,7 +13,7 @@ import torch
 
 from paramgolf.lab.analysis.points import Point
 from paramgolf.lab.analysis.sensitivity import alone_trial, quantized_groups
-from paramgolf.lab.analysis.workbench import Trial, Workbench
+from paramgolf.lab.analysis.workbench import Trial, Workbench, in_place
 from paramgolf.quant.rounding import nearest_codes
 from paramgolf.stored import Grid, Stored, rows_and_columns
 
@@ -88,15 +88,13 @@ def affordable(candidates: Iterable[Residual], room: int) -> list[str]:
 def residual_trial(bench: Workbench, label: str, names: Sequence[str], refined: Sequence[str], bits: int) -> Trial:
     """The trial of the tensors `names` under the run's export, those of `refined` with a residual."""
     run = bench.subject.run
-    coder = run.artifact.coder
+    quant, coder = in_place(run.quant), run.artifact.coder
 
     def build() -> dict[str, Stored]:
-        stored = {name: bench.export(run.quant, coder)[name] for name in names}
+        stored = {name: bench.export(quant, coder)[name] for name in names}
         return stored | {name: with_residual(bench.subject.weights[name], stored[name], bits) for name in refined}
 
-    identity = (
-        f"residual of {bits} bits for {' '.join(refined)} in {' '.join(names)} of {bench.spelled(run.quant, coder)}"
-    )
+    identity = f"residual of {bits} bits for {' '.join(refined)} in {' '.join(names)} of {bench.spelled(quant, coder)}"
     return Trial(label=label, identity=identity, build=build, coder=coder)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from paramgolf.lab.analysis.points import Point
-from paramgolf.lab.analysis.workbench import Trial, Workbench
+from paramgolf.lab.analysis.workbench import Trial, Workbench, in_place
 from paramgolf.quant.slots import Quantizer
 
 SLOPE_BYTES = 100_000
@@ -63,11 +63,11 @@ def is_exact(quantizer: Quantizer) -> bool:
 def alone_trial(bench: Workbench, label: str, names: Iterable[str]) -> Trial:
     """The trial with the tensors `names` quantized as the run would, and no others."""
     run, chosen = bench.subject.run, list(names)
-    coder = run.artifact.coder
+    quant, coder = in_place(run.quant), run.artifact.coder
     return Trial(
         label=label,
-        identity=f"alone {' '.join(chosen)} of {bench.spelled(run.quant, coder)}",
-        build=lambda: {name: bench.export(run.quant, coder)[name] for name in chosen},
+        identity=f"alone {' '.join(chosen)} of {bench.spelled(quant, coder)}",
+        build=lambda: {name: bench.export(quant, coder)[name] for name in chosen},
         coder=coder,
     )
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -191,6 +191,11 @@ class Workbench:
     def roles(self) -> dict[str, str]:
         """The role of every parameter."""
         return {name: role.value for name, _, role in declared(self.subject.model)}
+
+
+def in_place(quant: QuantConfig) -> QuantConfig:
+    """`quant` with hidden units where training left them: for trials that put its weights among trained ones."""
+    return replace(quant, order_units=False)
 
 
 def asks_for_bytes(quant: QuantConfig) -> bool:

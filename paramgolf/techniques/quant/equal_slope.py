@@ -103,13 +103,13 @@ def in_threads(do: Callable[[ThreadInput], ThreadOutput], things: Sequence[Threa
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(
-            min(usable_cores(), MOST_THREADS), initializer=partial(torch.set_num_threads, 1)
+            min(processors_here(), MOST_THREADS), initializer=partial(torch.set_num_threads, 1)
         ) as pool:
             return list(pool.map(do, things))
     finally:
         torch.set_num_threads(before)
 
 
-def usable_cores() -> int:
+def processors_here() -> int:
     """Processors that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
