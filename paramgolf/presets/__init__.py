@@ -42,8 +42,8 @@ PROXIES: dict[str, Proxy] = {"h100": Proxy()}
 def preset(name: str) -> Run:
     """The run that `name` stands for, `pr1855`, or in a proxy contest, `pr1855@h100`.
 
-    `pr1855@h100/98304` is that contest with batches of so many tokens. Raises `UsageError` with the nearest name on a miss, and
-    for a batch that does not hold whole rows.
+    `pr1855@h100/98304` is that contest with batches of so many tokens. Raises `UsageError` with the
+    nearest name on a miss, and for a batch that does not hold whole rows.
     """
     plain, at, proxy = name.partition("@")
     if plain not in PRESETS:

@@ -77,9 +77,10 @@ class MixedNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, weights: Tensor, factor: float, lead: int, goes_on: bool, x: Tensor, y: Tensor, z: Tensor | None
+        ctx: Any, weights: Tensor, form: tuple[float, int, bool], x: Tensor, y: Tensor, z: Tensor | None
     ) -> Any:
-        """Keeps what it was given."""
+        """Keeps what it was given; `form` is the factor, the leading channels, whether the blend goes on."""
+        factor, lead, goes_on = form
         streams = [x, y] if z is None else [x, y, z]
         ctx.save_for_backward(weights, *streams)
         ctx.factor, ctx.lead, ctx.goes_on = factor, lead, goes_on
@@ -93,7 +94,7 @@ class MixedNorm(torch.autograd.Function):
         whole = [gradient.contiguous() for gradient in gradients]
         du, dn, dlead = whole[0] if ctx.goes_on else None, whole[ctx.goes_on], whole[-1] if ctx.lead else None
         *found, shares = mixed_norm_gradient(du, dn, dlead, streams, weights, ctx.factor)
-        return shares.sum(0), None, None, None, *found, *[None] * (3 - len(found))
+        return shares.sum(0), None, *found, *[None] * (3 - len(found))
 
 
 def mixed_norm(streams: Sequence[Tensor], weights: Tensor, factor: float, lead: int, *, goes_on: bool = True) -> Normed:
@@ -102,7 +103,7 @@ def mixed_norm(streams: Sequence[Tensor], weights: Tensor, factor: float, lead: 
     Without `goes_on` the blend is not wanted but for its norm, which then stands in its place.
     """
     x, y, *rest = (stream.flatten(0, 1).contiguous() for stream in streams)
-    found = MixedNorm.apply(weights, factor, lead, goes_on, x, y, rest[0] if rest else None)
+    found = MixedNorm.apply(weights, (factor, lead, goes_on), x, y, rest[0] if rest else None)
     parts = [tensor.unflatten(0, streams[0].shape[:2]) for tensor in found]
     norm = parts[1] if goes_on else parts[0]
     return Normed(parts[0], norm, parts[-1] if lead else norm[..., :0])
