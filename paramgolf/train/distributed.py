@@ -102,8 +102,15 @@ def keep_compiled(folder: Path) -> None:
     """Let torch's compiler keep its kernels in `folder`, where the next process finds them, unless told otherwise.
 
     Call it before anything is compiled. `TORCHINDUCTOR_CACHE_DIR` and `TRITON_CACHE_DIR` hold where somebody set them;
-    torch itself sets the first to its own default when some of its modules are imported.
+    torch itself sets the first to its own default when some of its modules are imported. Where `folder` cannot be
+    written to, everything stays as it is.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if not os.access(folder, os.W_OK):
+        return
     if os.environ.get("TORCHINDUCTOR_CACHE_DIR") in (None, default_cache_dir()):
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder.absolute())
     os.environ.setdefault("TRITON_CACHE_DIR", str(folder.absolute() / "triton"))

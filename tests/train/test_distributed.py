@@ -36,6 +36,12 @@ def test_a_place_that_somebody_chose_holds(unset, tmp_path: Path):
     assert [os.environ[name] for name in PLACES] == [str(tmp_path / name) for name in PLACES]
 
 
+def test_a_place_that_cannot_be_written_to_is_left_alone(unset, tmp_path: Path):
+    (tmp_path / "file").touch()
+    keep_compiled(tmp_path / "file" / "compiled")
+    assert not set(PLACES) & os.environ.keys()
+
+
 def test_buckets_hold_every_tensor_once_in_order():
     tensors = [torch.zeros(size) for size in (3, 4, 1, 9, 1, 2, 5)]
     found = list(buckets(tensors, most=8))
