@@ -9,7 +9,7 @@ ROOT is a prepared folder, or holds several, and `data.variant` of the preset ch
 (remove its folder to make it again), an unfinished one goes on from its checkpoint: repeat the command until the table
 is whole. Nothing is exported or adapted: `bpb` is the raw validation of a run, of the averaged weights where it keeps
 an average, of documents where it packs them, else of windows side by side; `weights` is that of the weights themselves.
-`--protocol` scores all alike.
+`--protocol` scores all alike, and with `--keep` does so again from the checkpoints of runs that are there.
 """
 
 import argparse
@@ -32,8 +32,9 @@ from paramgolf.errors import DataError, UsageError
 from paramgolf.evaluate.documents import Documents
 from paramgolf.evaluate.evaluation import Contiguous
 from paramgolf.evaluate.slots import EvaluationProtocol
+from paramgolf.events import read_events
 from paramgolf.lab.launch import Launch, asked_run, session
-from paramgolf.provenance import device_name, git_commit, peak_memory_mib
+from paramgolf.provenance import device_name, git_commit
 from paramgolf.run import Run
 from paramgolf.stages import train_stage
 from paramgolf.train.distributed import placed
@@ -53,6 +54,7 @@ class Row:
     seed: int
     settings: list[str]
     proxy: str
+    protocol: str
     digest: str
     bpb: float
     weights_bpb: float
@@ -83,6 +85,7 @@ class Job:
     seed: int
     settings: tuple[str, ...]
     proxy: str
+    protocol: str
 
     @property
     def run(self) -> Run:
@@ -98,7 +101,8 @@ class Job:
         """The outcome, if the run has been made; of several the newest."""
         for path in sorted(out.glob(f"*_s{self.seed}*/{ROW}"), key=lambda path: path.stat().st_mtime, reverse=True):
             row = Row(**json.loads(path.read_text()))
-            if (row.rung, row.seed, tuple(row.settings), row.proxy) == tuple(asdict(self).values()):
+            same = (row.rung, row.seed, tuple(row.settings), row.proxy, row.protocol)
+            if same == tuple(asdict(self).values()):
                 return row
         return None
 
@@ -130,9 +134,11 @@ def made(job: Job, options: argparse.Namespace) -> Row:
     )
     with placed(options.device) as place, session(launch, place, (told,)) as ready:
         validation = Validation.of(ready.run, ready.dataset, place, ready.events)
-        protocol = PROTOCOLS.get(options.protocol, validation.plain)
+        protocol = PROTOCOLS.get(job.protocol, validation.plain)
         trained = train_stage(ready, validation)
-        peak = peak_memory_mib(place.device)[0]
+        # From the events: a training that was finished by another process is only loaded here.
+        events = read_events(ready.folder.events)
+        peak = max((event["peak_mib"] for event in events if event["event"] == "trained"), default=0)
         began = time.perf_counter()
         weights = validation.score(trained.model, protocol).tally
         averaged = weights
@@ -144,6 +150,7 @@ def made(job: Job, options: argparse.Namespace) -> Row:
             seed=job.seed,
             settings=list(job.settings),
             proxy=job.proxy,
+            protocol=job.protocol,
             digest=ready.run.digest,
             bpb=averaged.bits_per_byte,
             weights_bpb=weights.bits_per_byte,
@@ -182,7 +189,13 @@ def planned(options: argparse.Namespace) -> list[Job]:
     most = max((len(chosen) for chosen in seeds.values()), default=0)
     # First one seed of every rung: an unfinished ladder still says something.
     return [
-        Job(rung=rung, seed=chosen[turn], settings=tuple(options.settings), proxy=options.proxy)
+        Job(
+            rung=rung,
+            seed=chosen[turn],
+            settings=tuple(options.settings),
+            proxy=options.proxy,
+            protocol=options.protocol,
+        )
         for turn in range(most)
         for rung, chosen in seeds.items()
         if turn < len(chosen)
@@ -302,7 +315,16 @@ def main() -> None:
     options.last_seeds = options.last_seeds or (options.seeds if options.rungs else [1337, 42, 7])
     if options.worker:
         rung, seed = options.worker
-        made(Job(rung=rung, seed=int(seed), settings=tuple(options.settings), proxy=options.proxy), options)
+        made(
+            Job(
+                rung=rung,
+                seed=int(seed),
+                settings=tuple(options.settings),
+                proxy=options.proxy,
+                protocol=options.protocol,
+            ),
+            options,
+        )
         return
     jobs = planned(options)
     options.out.mkdir(parents=True, exist_ok=True)
