@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from paramgolf.bundle.fold import folded
 from paramgolf.bundle.gather import Gathered
 from paramgolf.bundle.guards import errors_gone_on_from, unguarded, void_names, without_checks
 from paramgolf.bundle.known import Fact, Facts, config_parts
-from paramgolf.bundle.observed import observed_attributes
+from paramgolf.bundle.observed import STRUCTURAL, observed_attributes, outlined
 from paramgolf.bundle.passed import assumed_fields, known_fields, known_parameters
 from paramgolf.bundle.reach import Reach, Reached, Rewrite
 from paramgolf.bundle.slim import Unregistered, copied, slim
@@ -20,6 +20,7 @@ from paramgolf.bundle.stand_ins import stand_ins_of
 from paramgolf.bundle.tidy import simplified
 from paramgolf.bundle.units import Definition, Units, import_order, read_units, transplanted
 from paramgolf.bundle.unread import Dropped, spared, unread_names, without_unread
+from paramgolf.bundle.unused import without_unused
 from paramgolf.config import source
 from paramgolf.run import Run
 
@@ -57,6 +58,7 @@ def without_checkpoints(run: Run) -> Run:
     return replace(run, train=replace(run.train, checkpoint_seconds=0.0, checkpoint_steps=0))
 
 
+@lru_cache(maxsize=4)
 def amalgamate(whole_run: Run) -> Script:
     """The script of a run.
 
@@ -68,7 +70,9 @@ def amalgamate(whole_run: Run) -> Script:
     closed, first = closed_classes(run, units)
     facts = Facts(run, closed=closed, changed=replaced_fields(first) | OWN_CHANGES)
     facts.fixed[Run, "digest"] = whole_run.digest
-    facts.observed = observed_attributes(run, first.definitions)
+    model = outlined(run)
+    facts.observed = observed_attributes(model, first.definitions)
+    facts.structure = {work.__name__: (work, model) for work in STRUCTURAL}
     facts = sharpest(facts, run, units, assumed_fields(first))
     unused = unused_backends(run, facts, units)
     caught = errors_gone_on_from((item.module, item.node) for item in first.definitions)
@@ -79,8 +83,26 @@ def amalgamate(whole_run: Run) -> Script:
         whole = reached(run, units, rewrite, dropped)
         found, unread = void_names(item.node for item in whole.definitions), unread_names(whole.definitions, facts)
         if found <= void and unread <= dropped:
-            return script_of(whole, partial(spelled_without, dropped=dropped), run, units)
+            break
         void, dropped = void | found, dropped | unread
+    while True:
+        before = ast_size(whole)
+        table = {(item.module, item.name): item.node for item in without_unused(whole.definitions)}
+        dropped |= unread_names(whole.definitions, facts)
+        whole = reached(run, units, partial(tabled, table=table, dropped=dropped), dropped)
+        if ast_size(whole) == before:
+            return script_of(whole, partial(spelled_without, dropped=dropped), run, units)
+
+
+def tabled(item: Definition, *, table: Mapping[tuple[str, str], ast.stmt], dropped: Dropped) -> ast.stmt:
+    """A copy of what the table has for a definition, without what nobody reads."""
+    node = copied(table.get((item.module, item.name), item.node))
+    return simplified(without_unread(node, item.module, dropped))
+
+
+def ast_size(program: Reached) -> int:
+    """How many nodes a program has."""
+    return sum(1 for item in program.definitions for _ in ast.walk(item.node))
 
 
 def closed_classes(run: Run, units: Units) -> tuple[frozenset[str], Reached]:

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast, get_type_hints
 
-from paramgolf.bundle.known import Fact, Facts, OneOf, distinct, live
+from paramgolf.bundle.known import Fact, Facts, Instance, OneOf, distinct, live
 from paramgolf.bundle.units import Home, Units, home_of
 
 Scope = dict[str, Fact]
@@ -38,6 +38,8 @@ EMPTY = OneOf(((),))
 """What is known of a tuple without items, and of whatever else is gone over and holds nothing."""
 OVER_NOTHING = frozenset({"zip", "enumerate", "reversed", "sorted", "tuple"})
 """Builtins that give nothing when what they go over holds nothing."""
+AGREED = "agree"
+"""The method that gives the first rank's values to all."""
 PURE: dict[str, Callable[..., Any]] = {"any": any, "all": all, "len": len, "bool": bool, "max": max, "min": min}
 DEEPEST = 4
 """Calls within calls that are followed."""
@@ -151,9 +153,14 @@ class Evaluator:
         """A call of a builtin, `isinstance`, or a function of ours that only returns an expression."""
         if isinstance(node.func, ast.Attribute) and node.func.attr in ("items", "keys", "values") and not node.args:
             return EMPTY if self.fact(node.func.value, scope, depth) == OneOf(({},)) else None
+        if isinstance(node.func, ast.Attribute) and node.func.attr == AGREED and len(node.args) == 1:
+            given = node.args[0]  # what is known is the same on every rank
+            return self.combined(lambda *items: items, given.elts, scope, depth) if type(given) is ast.List else None
         if not isinstance(node.func, ast.Name) or node.func.id in scope:
             return None
         name = node.func.id
+        if name in self.facts.structure:
+            return self.of_structure(name, [self.fact(item, scope, depth) for item in node.args])
         if name in OVER_NOTHING and any(self.fact(item, scope, depth) == EMPTY for item in node.args):
             return EMPTY if all(map(is_silent, node.args)) else None
         if name == "isinstance" and len(node.args) == 2:
@@ -168,6 +175,15 @@ class Evaluator:
             return None
         fact = self.tried(node, home, scope, depth)
         return fact if fact is not None or depth >= DEEPEST else self.through(node, home, scope, depth)
+
+    def of_structure(self, name: str, facts: list[Fact]) -> Fact:
+        """What a function of the model's structure and the configuration gives, if that is nothing."""
+        work, model = self.facts.structure[name]
+        known = [fact for fact in facts if isinstance(fact, Instance) and isinstance(model, fact.kind)]
+        values = [fact.values[0] for fact in facts if isinstance(fact, OneOf) and len(fact.values) == 1]
+        if facts[:1] != known or len(values) + 1 < len(facts):
+            return None
+        return None if work(model, *values) else EMPTY
 
     def tried(self, node: ast.Call, home: Home, scope: Scope, depth: int) -> Fact:
         """The result of a function of the configuration alone, if it is a plain value: it is called."""

@@ -8,7 +8,7 @@ import copy
 import dataclasses
 import importlib
 import math
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from types import NoneType
 from typing import Any, NamedTuple, get_args, get_origin
 
@@ -56,6 +56,8 @@ class Facts:
         """(class, attribute) -> what it is in every object."""
         self.observed: Mapping[tuple[type, str], Fact] = {}
         """The same of the modules of the model, as they were found."""
+        self.structure: Mapping[str, tuple[Callable[..., Any], Any]] = {}
+        """Functions of the model's structure and parts of the configuration, each with the model."""
 
     def sharpened(
         self, parameters: Mapping[tuple[str, str], Mapping[str, Fact]], attributes: Mapping[tuple[type, str], Fact]

@@ -5,7 +5,7 @@ same lists of parts that are empty. What anything assigns later is left out.
 """
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import nn
 from paramgolf.bundle.known import Fact, OneOf, distinct, is_plain
 from paramgolf.bundle.units import OURS, Definition
 from paramgolf.model.gpt import GPT
+from paramgolf.quant.calibrate import wanted_hessians
 from paramgolf.run import Run
 
 Observed = Mapping[tuple[type, str], Fact]
@@ -21,10 +22,19 @@ Observed = Mapping[tuple[type, str], Fact]
 UNSEEN = object()
 
 
-def observed_attributes(run: Run, program: Iterable[Definition]) -> Observed:
-    """Attributes that the constructors of the model's modules set once and for all."""
+STRUCTURAL: tuple[Callable[..., Any], ...] = (wanted_hessians,)
+"""Functions whose result goes by the model's structure and the configuration alone, never by a weight."""
+
+
+def outlined(run: Run) -> GPT:
+    """The model of a run without storage."""
     with torch.device("meta"):
-        modules = list(GPT(run.model).modules())
+        return GPT(run.model)
+
+
+def observed_attributes(model: GPT, program: Iterable[Definition]) -> Observed:
+    """Attributes that the constructors of the model's modules set once and for all."""
+    modules = list(model.modules())
     later = set(attributes_set_later(program))
     kinds = {kind for module in modules for kind in type(module).__mro__ if kind.__module__.startswith(f"{OURS}.")}
     found: dict[tuple[type, str], Fact] = {}

@@ -74,13 +74,19 @@ def assumed_fields(program: Reached) -> dict[tuple[type, str], Fact]:
     return {(kind, name): fact for kind, name, fact in facts if fact is not None}
 
 
+def makes_itself(part: ast.stmt) -> bool:
+    """Whether a method may give an object other values than its constructor is given."""
+    name = getattr(part, "name", "")
+    return name in ("__init__", "__new__") or (name == "__post_init__" and "__setattr__" in ast.unparse(part))
+
+
 def records(program: Reached) -> Iterator[tuple[Definition, type, dict[str, ast.expr | None]]]:
     """Classes of which an instance is what its constructor was given, each with its fields and their defaults."""
     for item in program.definitions:
         kind, node = live(item.module, item.name), item.node
         if not isinstance(kind, type) or not isinstance(node, ast.ClassDef) or not keeps_annotations(node):
             continue
-        if any(getattr(part, "name", "") in ("__init__", "__post_init__", "__new__") for part in node.body):
+        if any(makes_itself(part) for part in node.body):
             continue
         if any(base.__module__.startswith(OURS) for base in kind.__mro__[1:]):
             continue

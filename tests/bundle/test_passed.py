@@ -4,6 +4,8 @@ import ast
 import textwrap
 from dataclasses import replace
 
+import pytest
+
 from paramgolf.batch import Batch
 from paramgolf.bundle.amalgamate import closed_classes, own_units, sharpest
 from paramgolf.bundle.backends import WithoutBackends, unused_backends, up_to_one_always_there
@@ -89,6 +91,7 @@ def test_fields_that_every_record_has_the_same():
     assert "targets" not in {name for _, name in fields}
 
 
+@pytest.mark.nightly
 def test_an_assumption_holds_if_every_place_keeps_to_it():
     """Rows without documents stay rows without documents, though `Batch.to` makes batches of batches."""
     units = own_units()

@@ -7,7 +7,7 @@ import pytest
 
 from paramgolf.bundle.amalgamate import amalgamate
 from paramgolf.bundle.known import Facts, config_parts
-from paramgolf.bundle.observed import attributes_set_later, observed_attributes
+from paramgolf.bundle.observed import attributes_set_later, observed_attributes, outlined
 from paramgolf.bundle.units import Definition
 from paramgolf.bundle.unread import spared, unread_names, without_unread
 from paramgolf.lab.launch import asked_run
@@ -67,7 +67,7 @@ def test_settings_are_left_out_of_the_expression():
 
 def test_what_the_model_holds_is_seen_and_what_changes_is_not():
     run = asked_run("baseline")
-    found = observed_attributes(run, [definition("def f(model):\n    model.softcap = 3", "paramgolf.stages")])
+    found = observed_attributes(outlined(run), [definition("def f(model):\n    model.softcap = 3", "paramgolf.stages")])
     assert found[Attention, "on_heads"].values == ((),)  # type: ignore[union-attr]
     assert found[Attention, "head_dim"].values == (64,)  # type: ignore[union-attr]
     assert (Attention, "on_qk") not in found, "modules are not values"

@@ -1,0 +1,200 @@
+"""Parameters that no body reads any more: they go, and with them what callers pass.
+
+A function loses a parameter where every use of its name is a call that passes it plainly and whose argument can be left
+out without a trace; a method, where that holds for all methods of its name, of whatever class, and no library has it.
+"""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from paramgolf.bundle.evaluator import is_silent
+from paramgolf.bundle.guards import OTHERS, is_quiet
+from paramgolf.bundle.passed import decorators, methods_called_by_us, passes_arguments
+from paramgolf.bundle.reach import mentioned_strings
+from paramgolf.bundle.units import Definition
+
+Unused = frozenset[tuple[str, str]]
+"""Function, class or `.method`, and the parameter that it does not read."""
+
+
+class Taker(NamedTuple):
+    """A function, or a method without the argument that stands for its object."""
+
+    node: ast.FunctionDef
+    skips: int
+    """Arguments that callers do not give."""
+
+    @property
+    def positional(self) -> list[str]:
+        """Names of the parameters that may be given by place."""
+        return [argument.arg for argument in self.node.args.args[self.skips :]]
+
+    @property
+    def parameters(self) -> list[str]:
+        """Names of all parameters."""
+        return [*self.positional, *(argument.arg for argument in self.node.args.kwonlyargs)]
+
+
+def unused_parameters(program: Iterable[Definition]) -> Unused:
+    """What can be left out of the definitions and calls of `program`."""
+    definitions = list(program)
+    takers = takers_of(definitions)
+    uses = Uses(definitions)
+    found: set[tuple[str, str]] = set()
+    for name, group in takers.items():
+        if name in uses.otherwise or not all(same_parameters(group[0], other) for other in group[1:]):
+            continue
+        for place, parameter in enumerate(group[0].parameters):
+            if any(reads(taker.node, parameter) for taker in group):
+                continue
+            by_place = place if parameter in group[0].positional else None
+            passed = [argument(call, parameter, by_place) for call in uses.calls[name]]
+            if all(value is None or is_silent(value) or is_quiet(value) for value in passed):
+                found.add((name, parameter))
+    return frozenset(found)
+
+
+def takers_of(definitions: list[Definition]) -> dict[str, list[Taker]]:
+    """Functions, constructors by the name of their class, and methods by a dot and their name."""
+    takers: dict[str, list[Taker]] = defaultdict(list)
+    others: set[str] = {name for item in definitions for name in mentioned_strings(item.node)}
+    bases = {ast.unparse(base) for item in definitions for base in getattr(item.node, "bases", ())}
+    for item in definitions:
+        if isinstance(item.node, ast.FunctionDef) and passes_arguments(item.node):
+            takers[item.name].append(Taker(item.node, 0))
+        if not isinstance(item.node, ast.ClassDef):
+            continue
+        ours = {id(method) for method in methods_called_by_us(item)}
+        for method in item.node.body:
+            if not isinstance(method, ast.FunctionDef):
+                continue
+            skips = int("staticmethod" not in decorators(method))
+            if method.name == "__init__" and item.name not in bases and not item.node.decorator_list:
+                takers[item.name].append(Taker(method, skips))
+            elif id(method) in ours and not any(hasattr(other, method.name) for other in OTHERS):
+                takers[f".{method.name}"].append(Taker(method, skips))
+            elif method.name != "__init__":
+                others.add(method.name)
+    return {name: group for name, group in takers.items() if name.removeprefix(".") not in others}
+
+
+def same_parameters(one: Taker, other: Taker) -> bool:
+    """Whether two methods of one name can be called alike."""
+    return one.positional == other.positional and one.parameters == other.parameters
+
+
+def reads(node: ast.FunctionDef, name: str) -> bool:
+    """Whether a function mentions `name`, or hands on whatever it has been given."""
+    if node.args.vararg or node.args.kwarg or node.args.posonlyargs:
+        return True
+    return any(isinstance(inner, ast.Name) and inner.id in (name, "locals") for inner in ast.walk(node))
+
+
+class Uses:
+    """Where a program names functions and methods."""
+
+    def __init__(self, definitions: list[Definition]) -> None:
+        self.calls: dict[str, list[ast.Call]] = defaultdict(list)
+        self.otherwise: set[str] = set()
+        """What is named otherwise than by a plain call of it."""
+        for item in definitions:
+            called: set[int] = set()
+            self.otherwise |= set(local_names(item.node))
+            for node in ast.walk(item.node):
+                if isinstance(node, ast.Call):
+                    called.add(id(node.func))
+                    self.note(node)
+                elif isinstance(node, ast.Attribute) and id(node) not in called:
+                    self.otherwise.add(f".{node.attr}")
+                elif isinstance(node, ast.Name) and id(node) not in called:
+                    self.otherwise.add(node.id)
+
+    def note(self, call: ast.Call) -> None:
+        """Remember a call."""
+        name = called_name(call)
+        if any(isinstance(item, ast.Starred) for item in call.args) or any(item.arg is None for item in call.keywords):
+            self.otherwise.add(name)
+        self.calls[name].append(call)
+
+
+def local_names(node: ast.stmt) -> Iterator[str]:
+    """Names that functions in a definition bind: there, they may mean something else than at the top."""
+    for function in ast.walk(node):
+        if isinstance(function, ast.FunctionDef):
+            for inner in ast.walk(function):
+                if isinstance(inner, ast.arg):
+                    yield inner.arg
+                elif isinstance(inner, ast.Name) and not isinstance(inner.ctx, ast.Load):
+                    yield inner.id
+                elif isinstance(inner, ast.FunctionDef) and inner is not function:
+                    yield inner.name
+
+
+def called_name(call: ast.Call) -> str:
+    """A function's name, or a dot and a method's."""
+    if isinstance(call.func, ast.Attribute):
+        return f".{call.func.attr}"
+    return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+def argument(call: ast.Call, name: str, place: int | None) -> ast.expr | None:
+    """What a call passes for a parameter, if it passes anything."""
+    if place is not None and place < len(call.args):
+        return call.args[place]
+    return next((item.value for item in call.keywords if item.arg == name), None)
+
+
+class WithoutUnused(ast.NodeTransformer):
+    """Leaves parameters out of definitions, and what they get out of calls."""
+
+    def __init__(self, unused: Unused, takers: dict[str, list[Taker]]) -> None:
+        self.unused = unused
+        self.places = {name: group[0].positional for name, group in takers.items()}
+        self.owners = {id(taker.node): name for name, group in takers.items() for taker in group}
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        self.generic_visit(node)
+        name = self.owners.get(id(node), "")
+        for item in list(node.args.args):
+            if (name, item.arg) in self.unused:
+                remove_positional(node.args, item)
+        kept = [
+            pair
+            for pair in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+            if (name, pair[0].arg) not in self.unused
+        ]
+        node.args.kwonlyargs, node.args.kw_defaults = [item for item, _ in kept], [value for _, value in kept]
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        self.generic_visit(node)
+        name = called_name(node)
+        places = self.places.get(name, [])
+        gone = {parameter for owner, parameter in self.unused if owner == name}
+        if gone:
+            node.args = [
+                item for place, item in enumerate(node.args) if place >= len(places) or places[place] not in gone
+            ]
+            node.keywords = [item for item in node.keywords if item.arg not in gone]
+        return node
+
+
+def remove_positional(arguments: ast.arguments, item: ast.arg) -> None:
+    """Take one parameter and its default out."""
+    place = arguments.args.index(item)
+    first = len(arguments.args) - len(arguments.defaults)
+    if place >= first:
+        del arguments.defaults[place - first]
+    del arguments.args[place]
+
+
+def without_unused(program: Iterable[Definition]) -> Iterator[Definition]:
+    """The definitions, changed in place, until no parameter is unused."""
+    definitions = list(program)
+    while unused := unused_parameters(definitions):
+        rewrite = WithoutUnused(unused, takers_of(definitions))
+        for item in definitions:
+            rewrite.visit(item.node)
+    yield from definitions

@@ -1,0 +1,72 @@
+"""Parameters that nothing reads go with their arguments, unless somebody else may call."""
+
+import ast
+import textwrap
+
+import pytest
+
+from paramgolf.bundle.units import Definition
+from paramgolf.bundle.unused import without_unused
+
+MODULE = "paramgolf.batch"
+
+
+def left(source: str) -> str:
+    """The program `source` without what it does not use; its one class stands in the place of `Batch`."""
+    nodes = ast.parse(textwrap.dedent(source)).body
+    program = [Definition(getattr(node, "name", ""), MODULE, 1, node) for node in nodes]
+    return "\n".join(ast.unparse(item.node) for item in without_unused(program))
+
+
+def test_a_parameter_goes_with_what_it_was_given():
+    before = """
+    def callee(a, b, c=1, *, d, e=2):
+        return a + d
+    def caller(x):
+        return callee(x, x.y, 3, d=4, e=5) + callee(x, 2, d=1)
+    """
+    after = left(before)
+    assert "def callee(a, *, d):" in after
+    assert "return callee(x, d=4) + callee(x, d=1)" in after
+
+
+def test_what_then_is_unused_goes_too():
+    after = left("def inner(a):\n    return 1\ndef outer(b):\n    return inner(b)\ndef caller():\n    return outer(2)")
+    assert [ast.unparse(node) for node in ast.parse(after).body] == [
+        "def inner():\n    return 1",
+        "def outer():\n    return inner()",
+        "def caller():\n    return outer()",
+    ]
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        "def callee(a):\n    return 1\ndef caller(x):\n    return callee(x.pop())",
+        "def callee(a):\n    return 1\ndef caller(x):\n    callee(x)\n    return map(callee, x)",
+        "def callee(a):\n    return 1\ndef caller(x):\n    return callee(*x)",
+        "def callee(a):\n    return 1\ndef caller(x, callee):\n    return callee(x)",
+        "@other\ndef callee(a):\n    return 1\ndef caller(x):\n    return callee(x)",
+        "def callee(a):\n    return locals()\ndef caller(x):\n    return callee(x)",
+        "class Batch:\n    def segments(self, a):\n        return 1\n    def other(self, x):\n        x.segments(*x)",
+        "class Batch:\n\n    def items(self, a):\n        return 1\ndef caller(x):\n    return x.items(2)",
+    ],
+)
+def test_what_somebody_else_may_call_or_would_miss_stays(kept: str):
+    assert "(a)" in left(kept) or "(self, a)" in left(kept)
+
+
+def test_methods_lose_it_where_all_of_their_name_do():
+    both = """
+    class Batch:
+        def __init__(self, a, b):
+            self.a = a
+        def segments(self, layer, x):
+            return x
+    def caller(y):
+        return Batch(1, 2).segments(3, y)
+    """
+    after = left(both)
+    assert "def __init__(self, a):" in after
+    assert "def segments(self, x):" in after
+    assert "return Batch(1).segments(y)" in after
