@@ -169,6 +169,8 @@ class Quantized(NamedTuple):
     stored: Mapping[str, Stored]
     seconds: float
     lost: float | None
+    artifact: bytes | None
+    """Written on the way to a number of bytes, under the coder that was asked for."""
 
 
 class Ruler:
@@ -176,11 +178,10 @@ class Ruler:
 
     def __init__(self, bench: Workbench, *, fresh: bool) -> None:
         self.bench = bench
-        self.fresh = fresh
         self.path = bench.subject.folder / "pipelines.jsonl"
         self.known: dict[str, Row] = {}
         self.kept: Quantized | None = None
-        if self.path.exists():
+        if self.path.exists() and not fresh:
             for record in read_events(self.path):
                 if all(name in record for name in Row._fields):
                     self.known[record["key"]] = Row(*(record[name] for name in Row._fields))
@@ -221,23 +222,28 @@ class Ruler:
         model, digest = subject.load_trained(), subject.run.digest
         say(f"quantizing{'' if budget is None else f' to {budget:,} bytes'}")
 
+        written: tuple[Mapping[str, Stored], bytes] = {}, b""
+
         def size(stored: Mapping[str, Stored]) -> int:
-            found = len(pack(stored, self.bench.expected, coder=coder, digest=digest))
-            say(f"a try has {found:,} bytes")
-            return found
+            nonlocal written
+            if stored is not written[0]:
+                written = stored, pack(stored, self.bench.expected, coder=coder, digest=digest)
+                say(f"a try has {len(written[1]):,} bytes")
+            return len(written[1])
 
         began = time.perf_counter()
         if budget is None:
             stored = quantize(model, run.quant, hessians, budget_bytes=run.contest.artifact_bytes, size=size)
         else:
             stored = quantize_to_budget(model, run.quant, hessians, budget_bytes=budget, size=size)
-        return Quantized(spelled, stored, time.perf_counter() - began, None)
+        artifact = written[1] if asks and stored is written[0] else None
+        return Quantized(spelled, stored, time.perf_counter() - began, None, artifact)
 
     def measured(self, run: Run, name: str, *, coder: Coder, budget: int | None = None) -> Row:
         """The row of the export of `run` under `coder`, brought to `budget` bytes if there are any."""
         subject = self.bench.subject
         key = point_key(subject.fingerprint, f"{source(run.quant)} {coder} {budget} {self.bench.calibration_tokens}")
-        if key in self.known and not self.fresh:
+        if key in self.known:
             return self.known[key]._replace(name=name)
         say(name)
         exact = self.bench.exact_bpb()
@@ -245,7 +251,7 @@ class Ruler:
         held = peak_mib()
         made = self.quantized(run, coder, budget)
         began = time.perf_counter()
-        artifact = pack(made.stored, self.bench.expected, coder=coder, digest=subject.run.digest)
+        artifact = made.artifact or pack(made.stored, self.bench.expected, coder=coder, digest=subject.run.digest)
         encode_seconds, encode_mib = made.seconds + time.perf_counter() - began, peak_mib()
         say(f"{len(artifact):,} bytes in {encode_seconds:.1f} s")
         began = time.perf_counter()

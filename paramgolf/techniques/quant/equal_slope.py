@@ -31,7 +31,7 @@ from paramgolf.registry import technique
 from paramgolf.stored import Stored
 from paramgolf.techniques.quant.rate_distortion import RateDistortion
 
-MOST_THREADS = 16
+MOST_THREADS = 12
 """Matrices that are worked on at once: each takes some memory."""
 ThreadInput = TypeVar("ThreadInput")
 ThreadOutput = TypeVar("ThreadOutput")
