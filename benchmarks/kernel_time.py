@@ -156,12 +156,12 @@ def time_passes(run: Run, tokens: int, device: torch.device) -> None:
         ("their gradient", lambda: own_value_gradient(q, v, logits, q, 0.5, 1.0), [q, v, q, q, v]),
         (
             "gradient of mix and norm",
-            lambda: mixed_norm_gradient(du, dn, None, [x, x0], weights[2], 0.5),
+            lambda: mixed_norm_gradient(du, dn, None, None, [x, x0], weights[2], 0.5),
             [du, dn, x, x0, x, x0],
         ),
         (
             "gradient of skip, mix and norm",
-            lambda: mixed_norm_gradient(du, dn, None, [x, skip, x0], weights[3], 0.5),
+            lambda: mixed_norm_gradient(du, dn, None, None, [x, skip, x0], weights[3], 0.5),
             [du, dn, x, skip, x0, x, skip, x0],
         ),
         (

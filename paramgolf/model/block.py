@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from paramgolf.model.config import GPTConfig
 from paramgolf.model.kernels import kernel_takes
 from paramgolf.model.kernels.eight_bits import eight_bit_product, takes_eight_bits
-from paramgolf.model.kernels.mixed_norm import mixed_norm
+from paramgolf.model.kernels.mixed_norm import Merge, mixed_norm
 from paramgolf.model.kernels.own_value import without_own_value
 from paramgolf.model.kernels.query_key import Projected, queries_keys_values
 from paramgolf.model.slots import Half, Pass, PerLayer, Sublayers, Tap
@@ -153,13 +153,15 @@ class Block(Part):
         """What the block takes the residual to be, if that `goes_on`; else at least what `attend` knows it by."""
         if self.reads_at_once(x):
             mix: Tensor = cast(Any, self.on_read[0]).mix
-            streams: tuple[Tensor, ...] = (x, now.x0)
-            if now.merge is not None:
-                streams = (x, now.merge.stream, now.x0)
-                mix = torch.cat((mix[:1] * now.merge.share, mix[1:]))
-                now.merge = None
             factor = cast(Any, self.on_norm[0]).factor if self.on_norm else 1.0
-            now.ready = mixed_norm(streams, mix, factor, self.attention.lead, goes_on=goes_on)
+            streams: tuple[Tensor, ...] = (x, now.x0)
+            merge, now.merge = now.merge, None
+            if isinstance(merge, Merge):
+                streams, mix = (x, merge.stream, now.x0), torch.cat((mix[:1] * merge.share, mix[1:]))
+            kept = isinstance(merge, list)
+            now.ready = mixed_norm(streams, mix, factor, self.attention.lead, goes_on=goes_on, passes=kept)
+            if isinstance(merge, list):
+                merge.append(now.ready.passed)
             return now.ready.residual
         for part in self.on_read:
             x = part(x, now)

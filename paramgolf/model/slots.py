@@ -67,8 +67,8 @@ class Pass:
     """(B, T, D) the normalized embedding that entered the first block."""
     notes: dict[str, Tensor] = field(default_factory=dict)
     """What a technique leaves for later layers, under a key of its own."""
-    merge: Merge | None = None
-    """What comes into the residual in front of the next block, where that is left to the block."""
+    merge: Merge | list[Tensor] | None = None
+    """What comes into the residual in front of the next block, or where it is kept: here the block does it itself."""
     ready: Normed | None = None
     """What a block has read last, where it was normalized in the same piece."""
 

@@ -25,6 +25,8 @@ class Normed(NamedTuple):
     whole: Tensor
     lead: Tensor
     """The leading channels of `whole` that gates read."""
+    passed: Tensor
+    """The first stream as it came, for whoever uses it later: its gradient is added inside too."""
 
 
 class Merge(NamedTuple):
@@ -46,18 +48,30 @@ def blended_norm(streams: Sequence[Tensor], weights: Tensor, factor: float, lead
 
 @library.custom_op("paramgolf::mixed_norm_gradient", mutates_args=())
 def mixed_norm_gradient(
-    du: Tensor | None, dn: Tensor, dlead: Tensor | None, streams: list[Tensor], weights: Tensor, factor: float
+    du: Tensor | None,
+    dn: Tensor,
+    dlead: Tensor | None,
+    dpassed: Tensor | None,
+    streams: list[Tensor],
+    weights: Tensor,
+    factor: float,
 ) -> list[Tensor]:
     """Gradients of the streams (N, D); last, shares (P, I, D) fp32 of that of the weights."""
     from paramgolf.model.kernels.gpu.mixed_norm_rows import run_mixed_norm_backward
 
     shares = weights.new_empty(row_runs(len(dn)), *weights.shape, dtype=torch.float32)
-    return [*run_mixed_norm_backward((du, dn, dlead), streams, weights, factor, shares), shares]
+    return [*run_mixed_norm_backward((du, dn, dlead, dpassed), streams, weights, factor, shares), shares]
 
 
 @mixed_norm_gradient.register_fake
 def mixed_norm_gradient_shapes(
-    du: Tensor | None, dn: Tensor, dlead: Tensor | None, streams: list[Tensor], weights: Tensor, factor: float
+    du: Tensor | None,
+    dn: Tensor,
+    dlead: Tensor | None,
+    dpassed: Tensor | None,
+    streams: list[Tensor],
+    weights: Tensor,
+    factor: float,
 ) -> list[Tensor]:
     """Shapes of the backward pass."""
     shares = weights.new_empty(row_runs(len(dn)), *weights.shape, dtype=torch.float32)
@@ -77,33 +91,39 @@ class MixedNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, weights: Tensor, form: tuple[float, int, bool], x: Tensor, y: Tensor, z: Tensor | None
+        ctx: Any, weights: Tensor, form: tuple[float, int, bool, bool], x: Tensor, y: Tensor, z: Tensor | None
     ) -> Any:
-        """Keeps what it was given; `form` is the factor, the leading channels, whether the blend goes on."""
-        factor, lead, goes_on = form
+        """Keeps what it was given; `form` is the factor, the lead, whether the blend goes on and whether x passes."""
+        factor, lead, goes_on, passes = form
         streams = [x, y] if z is None else [x, y, z]
         ctx.save_for_backward(weights, *streams)
-        ctx.factor, ctx.lead, ctx.goes_on = factor, lead, goes_on
+        ctx.form = form
         u, n, front = blended_norm(streams, weights, factor, lead)
-        return (*((u,) if goes_on else ()), n, *((front,) if lead else ()))
+        return (*((u,) if goes_on else ()), n, *((front,) if lead else ()), *((x.view_as(x),) if passes else ()))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the weights and the streams."""
         weights, *streams = ctx.saved_tensors
+        factor, lead, goes_on, passes = ctx.form
         whole = [gradient.contiguous() for gradient in gradients]
-        du, dn, dlead = whole[0] if ctx.goes_on else None, whole[ctx.goes_on], whole[-1] if ctx.lead else None
-        *found, shares = mixed_norm_gradient(du, dn, dlead, streams, weights, ctx.factor)
+        du, dn = whole[0] if goes_on else None, whole[goes_on]
+        dlead = whole[goes_on + 1] if lead else None
+        *found, shares = mixed_norm_gradient(du, dn, dlead, whole[-1] if passes else None, streams, weights, factor)
         return shares.sum(0), None, *found, *[None] * (3 - len(found))
 
 
-def mixed_norm(streams: Sequence[Tensor], weights: Tensor, factor: float, lead: int, *, goes_on: bool = True) -> Normed:
+def mixed_norm(
+    streams: Sequence[Tensor], weights: Tensor, factor: float, lead: int, *, goes_on: bool = True, passes: bool = False
+) -> Normed:
     """Two or three streams (B, T, D) bf16 on a GPU, weights (I, D) fp32 -> blend, `factor` times its norm, its lead.
 
-    Without `goes_on` the blend is not wanted but for its norm, which then stands in its place.
+    Without `goes_on` the blend is not wanted but for its norm, which then stands in its place; with `passes` the first
+    stream is wanted too.
     """
     x, y, *rest = (stream.flatten(0, 1).contiguous() for stream in streams)
-    found = MixedNorm.apply(weights, (factor, lead, goes_on), x, y, rest[0] if rest else None)
+    found = MixedNorm.apply(weights, (factor, lead, goes_on, passes), x, y, rest[0] if rest else None)
     parts = [tensor.unflatten(0, streams[0].shape[:2]) for tensor in found]
-    norm = parts[1] if goes_on else parts[0]
-    return Normed(parts[0], norm, parts[-1] if lead else norm[..., :0])
+    norm = parts[goes_on]
+    front = parts[goes_on + 1] if lead else norm[..., :0]
+    return Normed(parts[0], norm, front, parts[-1] if passes else streams[0])

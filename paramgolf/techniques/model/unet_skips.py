@@ -61,8 +61,10 @@ class UNetSkipWeights(Part):
         skip = self.weight[row].to(x.dtype) * before
         return torch.lerp(skip, x, torch.sigmoid(self.gate[row]).to(x.dtype)) if self.gated else x + skip
 
-    def pending(self, x: Tensor, place: int, places: int, memory: list[Tensor]) -> Merge | None:
-        """What `forward` would blend into `x`, if anything."""
+    def pending(self, x: Tensor, place: int, places: int, memory: list[Tensor]) -> Merge | list[Tensor] | None:
+        """What `forward` would blend into `x`, or where `x` is to be left for later, or nothing."""
+        if 0 < place < places // 2:
+            return memory
         comes = self.remember(x, place, places, memory)
         if comes is None:
             return None

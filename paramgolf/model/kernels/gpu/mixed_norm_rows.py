@@ -8,9 +8,9 @@ from torch import Tensor
 
 @triton.jit
 def mixed_norm_backward(  # noqa: PLR0913
-    du, dn, dlead, first, second, third, weights, dfirst, dsecond, dthird, shares, rows, factor,
-    D: tl.constexpr, WIDTH: tl.constexpr, LEAD: tl.constexpr, HAS_DU: tl.constexpr, THREE: tl.constexpr,
-    ROWS: tl.constexpr, STAGES: tl.constexpr,
+    du, dn, dlead, dpassed, first, second, third, weights, dfirst, dsecond, dthird, shares, rows, factor,
+    D: tl.constexpr, WIDTH: tl.constexpr, LEAD: tl.constexpr, HAS_DU: tl.constexpr, PASSED: tl.constexpr,
+    THREE: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Every so many-th tile of ROWS rows: their gradients, and what they add to those of the weights."""
     kind = dfirst.dtype.element_ty
@@ -42,7 +42,10 @@ def mixed_norm_backward(  # noqa: PLR0913
         total = (given - u * along) * (scale * factor)
         if HAS_DU:
             total += tl.load(du + place, mask=real, other=0.0).to(tl.float32)
-        tl.store(dfirst + place, (total * weight).to(kind), mask=real)
+        back = total * weight
+        if PASSED:
+            back += tl.load(dpassed + place, mask=real, other=0.0).to(tl.float32)
+        tl.store(dfirst + place, back.to(kind), mask=real)
         tl.store(dsecond + place, (total * other).to(kind), mask=real)
         of_weight += total * a
         of_other += total * b
@@ -57,21 +60,22 @@ def mixed_norm_backward(  # noqa: PLR0913
 
 
 def run_mixed_norm_backward(
-    given: tuple[Tensor | None, Tensor, Tensor | None],
+    given: tuple[Tensor | None, Tensor, Tensor | None, Tensor | None],
     streams: list[Tensor],
     weights: Tensor,
     factor: float,
     shares: Tensor,
 ) -> list[Tensor]:
     """Gradients of the two or three streams (N, D); `shares` (P, I, D), one for each program, is filled."""
-    du, dn, dlead = given
+    du, dn, dlead, dpassed = given
     rows, dim = dn.shape
     assert dn.numel() < 2**31, dn.shape
     width, found = triton.next_power_of_2(dim), [torch.empty_like(stream) for stream in streams]
     mixed_norm_backward[(len(shares),)](
-        dn if du is None else du, dn, dn if dlead is None else dlead, streams[0], streams[1], streams[-1], weights,
+        dn if du is None else du, dn, dn if dlead is None else dlead, dn if dpassed is None else dpassed,
+        streams[0], streams[1], streams[-1], weights,
         found[0], found[1], found[-1], shares, rows, factor,
-        dim, width, 0 if dlead is None else dlead.shape[-1], du is not None, len(streams) == 3,
+        dim, width, 0 if dlead is None else dlead.shape[-1], du is not None, dpassed is not None, len(streams) == 3,
         max(1, 1024 // width), 3, num_warps=4,
     )  # fmt: skip
     return found
