@@ -80,7 +80,7 @@ def wait(device: torch.device) -> None:
 def time_attention(run: Run, batch: Batch, device: torch.device) -> None:
     model, packed = run.model, batch.cu_seqlens is not None
     dtype, width = torch.bfloat16 if device.type == "cuda" else torch.float32, model.dim // model.heads
-    print(f"{'attention':12} {'key heads':>9} {'forward':>9} {'backward':>9}")
+    print(f"{'attention':12} {'key heads':>9} {'values':>10} {'forward':>9} {'backward':>9}")
     for backend in present(device.type):
         long = batch.ids.shape[1] > 8192
         no_gradient = (backend, device.type) == ("flex", "cpu")
@@ -88,9 +88,13 @@ def time_attention(run: Run, batch: Batch, device: torch.device) -> None:
             continue
         how = plan(backend, batch)
         compiled: Any = torch.compile(attend, dynamic=False) if device.type == "cuda" else attend
-        for kv in dict.fromkeys((model.kv_heads, model.heads)):
-            counts, shape = (model.heads, kv, kv), (*batch.ids.shape,)
-            given = [torch.randn(*shape, n, width, device=device, dtype=dtype, requires_grad=True) for n in counts]
+        for kv, apart in dict.fromkeys(((model.kv_heads, True), (model.kv_heads, False), (model.heads, True))):
+            shape = batch.ids.shape
+            given = [torch.randn(*shape, n, width, device=device, dtype=dtype) for n in (model.heads, kv, kv)]
+            if not apart:
+                given[2] = torch.cat(given, dim=2)[:, :, -kv:]
+            for tensor in given:
+                tensor.requires_grad_()
             y = compiled(*given, how)
             weight = torch.randn_like(y)
 
@@ -99,7 +103,8 @@ def time_attention(run: Run, batch: Batch, device: torch.device) -> None:
 
             with torch.no_grad():
                 forward = milliseconds(lambda: compiled(*given, how), device)  # noqa: B023
-            print(f"{backend:12} {kv:9d} {forward:9.3f} {milliseconds(back, device):9.3f}", flush=True)
+            lie = "apart" if apart else "in product"
+            print(f"{backend:12} {kv:9d} {lie:>10} {forward:9.3f} {milliseconds(back, device):9.3f}", flush=True)
 
 
 def time_tilings(run: Run, tokens: int, device: torch.device) -> None:
