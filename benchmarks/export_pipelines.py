@@ -83,7 +83,7 @@ OURS += (
     "quant.scale=small_int8",
 )
 OUR_CODER = "mixing"
-LOSS_TRIES = 3
+LOSS_TRIES = 4
 """Exports at most on the way to a loss."""
 LOSS_AIM, LOSS_NEAR = 0.99, 0.97
 """Of the loss that is to be reached: where to aim, and from where on it counts as reached."""
@@ -201,9 +201,18 @@ class Ruler:
         slope = -2 * math.log(2) * 8 / self.bench.subject.params
         tries = [start]
         for _ in range(LOSS_TRIES):
-            nearest = min(tries, key=lambda row: abs(math.log(max(row.lost, 1e-6) / goal.lost)))
-            away = math.log(goal.lost * LOSS_AIM / max(nearest.lost, 1e-6))
-            row = self.measured(run, name, budget=round(nearest.bytes + away / slope), coder=run.artifact.coder)
+            fine = [row for row in tries if row.lost <= goal.lost]
+            coarse = [row for row in tries if row.lost > goal.lost]
+            if fine and coarse:
+                below, above = min(fine, key=lambda row: row.bytes), max(coarse, key=lambda row: row.bytes)
+                share = math.log(goal.lost * LOSS_AIM / max(below.lost, 1e-6)) / math.log(
+                    above.lost / max(below.lost, 1e-6)
+                )
+                budget = below.bytes + share * (above.bytes - below.bytes)
+            else:
+                nearest = min(tries, key=lambda row: abs(math.log(max(row.lost, 1e-6) / goal.lost)))
+                budget = nearest.bytes + math.log(goal.lost * LOSS_AIM / max(nearest.lost, 1e-6)) / slope
+            row = self.measured(run, name, budget=round(budget), coder=run.artifact.coder)
             tries.append(row)
             if goal.lost * LOSS_NEAR <= row.lost <= goal.lost:
                 break
