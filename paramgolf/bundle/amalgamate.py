@@ -11,6 +11,7 @@ from paramgolf.bundle.backends import unused_backends, without_backends
 from paramgolf.bundle.fold import folded
 from paramgolf.bundle.gather import Gathered
 from paramgolf.bundle.guards import errors_gone_on_from, unguarded, void_names, without_checks
+from paramgolf.bundle.heard import Heard, Unheard, heard_events
 from paramgolf.bundle.known import Fact, Facts, config_parts
 from paramgolf.bundle.observed import STRUCTURAL, observed_attributes, outlined
 from paramgolf.bundle.passed import assumed_fields, known_fields, known_parameters
@@ -74,13 +75,12 @@ def amalgamate(whole_run: Run) -> Script:
     facts.observed = observed_attributes(model, first.definitions)
     facts.structure = {work.__name__: (work, model) for work in STRUCTURAL}
     facts = sharpest(facts, run, units, assumed_fields(first))
-    unused = unused_backends(run, facts, units)
     caught = errors_gone_on_from((item.module, item.node) for item in first.definitions)
+    known = Known(facts, units, caught, unused_backends(run, facts, units), heard_events(units))
     void: frozenset[str] = frozenset()
     dropped: Dropped = frozenset()
     while True:
-        rewrite = partial(lightened, facts=facts, units=units, caught=caught, void=void, dropped=dropped, unused=unused)
-        whole = reached(run, units, rewrite, dropped)
+        whole = reached(run, units, partial(lightened, known=known, void=void, dropped=dropped), dropped)
         found, unread = void_names(item.node for item in whole.definitions), unread_names(whole.definitions, facts)
         if found <= void and unread <= dropped:
             break
@@ -148,20 +148,24 @@ def sharper(facts: Facts, run: Run, units: Units) -> Facts:
     )
 
 
-def lightened(
-    item: Definition,
-    *,
-    facts: Facts,
-    units: Units,
-    caught: frozenset[type],
-    void: frozenset[str],
-    dropped: Dropped,
-    unused: frozenset[str],
-) -> ast.stmt:
+class Known(NamedTuple):
+    """What rewriting goes by."""
+
+    facts: Facts
+    units: Units
+    caught: frozenset[type]
+    """Errors that the program goes on from."""
+    unused: frozenset[str]
+    """Attention backends that never run."""
+    heard: Heard
+
+
+def lightened(item: Definition, *, known: Known, void: frozenset[str], dropped: Dropped) -> ast.stmt:
     """A definition without dead branches, guards and what only these needed."""
-    item = item._replace(node=without_backends(item, unused))
-    node = simplified(folded(spelled_out(item, facts.closed), facts, units, item.module, Gathered()))
-    node = without_checks(simplified(unguarded(node, item.module, caught, void)), facts.closed)
+    item = item._replace(node=without_backends(item, known.unused))
+    item = item._replace(node=Unheard(known.heard).visit(spelled_out(item, known.facts.closed)))
+    node = simplified(folded(item.node, known.facts, known.units, item.module, Gathered()))
+    node = without_checks(simplified(unguarded(node, item.module, known.caught, void)), known.facts.closed)
     return simplified(without_unread(node, item.module, dropped))
 
 

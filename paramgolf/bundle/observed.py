@@ -41,9 +41,9 @@ def observed_attributes(model: GPT, program: Iterable[Definition]) -> Observed:
     for kind in kinds - {nn.Module}:
         objects = [module for module in modules if isinstance(module, kind)]
         for name in {name for module in objects for name in own_attributes(module)} - later:
-            values = distinct(tuple(seen(module, name) for module in objects))
-            if all(value == () or value == {} or is_plain(value) for value in values):
-                found[kind, name] = OneOf(values)
+            values = tuple(seen(module, name) for module in objects)
+            if all(is_plain(value) or (type(value) is dict and not value) for value in values):
+                found[kind, name] = OneOf(distinct(values))
     return found
 
 

@@ -61,6 +61,18 @@ def carried_coder(identity: int, known: Any) -> Any:
     return SCRIPT_CODER
 
 
+class HeardEvents:
+    """In place of `Events`: listeners are told, nothing is kept."""
+
+    def __init__(self, path: None, listeners: tuple[Callable[[dict[str, Any]], None], ...]) -> None:
+        self.listeners = listeners
+
+    def emit(self, event: str, **values: Any) -> None:
+        """Tell the listeners."""
+        for listener in self.listeners:
+            listener({"event": event, **values})
+
+
 class PlainFolder:
     """In place of `RunFolder`: files written as they come."""
 
@@ -140,6 +152,7 @@ STAND_INS = {
     "save_checkpoint": "keeps_nothing",
     "save_finite": "saves_nothing",
     "stop_requested": "unstoppable",
+    "Events": "HeardEvents",
     "Reporter": "told_nothing",
     "RunFolder": "PlainFolder",
     "validation_stream": "plain_stream",

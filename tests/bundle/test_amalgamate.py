@@ -41,7 +41,6 @@ def test_only_what_the_run_names_is_there(script):
         "flex_attention",
         "varlen",
         "collect_hessians",
-        "save_checkpoint",
     ):
         assert absent not in text, absent
     for present in ("class X0Mix", "class Int8Rows", "class Muon", "ZlibCoder", "argparse"):
