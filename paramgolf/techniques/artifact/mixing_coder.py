@@ -5,8 +5,8 @@ contexts: the magnitude that the averages of row and column lead to expect, both
 the codes above, averages of signs, signs nearby, the grid of a trellis code (`artifact/code_model.py`). Other numbers
 are said byte by byte (`artifact/number_model.py`). Whole numbers only (`artifact/bits.py`).
 Source: compression catalogue C10; DeepCABAC (arXiv 1907.11900); Mahoney's lpaq.
-Measured: 15,885,685 bytes for the 35.9 M int6 and int7 codes of PR #1855, 0.5 % below their order-0 entropy by matrix,
-where lrzip -z takes 15,929,087 and zstd 16,225,634 (docs/artifact.md).
+Measured: 15,760,186 bytes for the 35.9 M int6 and int7 codes of PR #1855, 0.5 % below their order-0 entropy by matrix,
+where lrzip -z takes 15,802,402 and zstd 16,031,827 (benchmarks/artifact_coders.py, docs/artifact.md).
 Cost: about a microsecond a code on one core, to read as to write, in as many threads as there are cores; numba, which
 compiles for some seconds in every process that codes.
 Pitfall: it learns the averages of rows and columns as they come; block diagonals and other places within a matrix are
