@@ -22,7 +22,7 @@ from paramgolf.batch import Batch
 from paramgolf.config import overridden
 from paramgolf.data.dataset import open_dataset
 from paramgolf.model.attention import attend, plan, present, takes
-from paramgolf.model.kernels.eight_bits import eight_bit_rows, norm_codes, weight_codes
+from paramgolf.model.kernels.eight_bits import code_product, norm_codes, weight_codes
 from paramgolf.model.kernels.lane_step import lane_step_gradient
 from paramgolf.model.kernels.mixed_norm import mixed_norm_gradient
 from paramgolf.model.kernels.own_value import own_value, own_value_gradient
@@ -196,7 +196,7 @@ def time_kernels(run: Run, tokens: int, device: torch.device) -> None:
     )
     targets = torch.randint(0, vocab, (tokens,), device=device)
     a, h, wide, eight = squared_up(x, up, 0.5), x @ up.T, draw(2 * dim, dim), norm_codes(x)
-    codes, step = weight_codes(up)
+    (codes, step), wide_codes, head_codes = weight_codes(up), weight_codes(wide), weight_codes(head)
     square = torch.compile(lambda h: F.leaky_relu(h, 0.5).square())
     rows: dict[str, Callable[[], object]] = {
         "up product": lambda: x @ up.T,
@@ -206,9 +206,9 @@ def time_kernels(run: Run, tokens: int, device: torch.device) -> None:
         "the same times the square's derivative": lambda: squared_up_gradient(x, down, a, 0.5),
         "up product and square, 8 bits": lambda: squared_up_eight_bits(eight, codes, step, 0.5),
         "query, key and value product": lambda: x @ wide.T,
-        "the same, 8 bits, with the cast": lambda: eight_bit_rows(x, wide),
+        "the same, 8 bits": lambda: code_product(eight, *wide_codes),
         "head product": lambda: x @ head.T,
-        "head product, 8 bits, with the cast": lambda: eight_bit_rows(x, head),
+        "head product, 8 bits": lambda: code_product(eight, *head_codes),
         "head product and loss": lambda: head_costs(x, head, targets, 30.0, False),
         "head product, loss and gradient": lambda: head_costs(x, head, targets, 30.0, True),
     }

@@ -40,12 +40,14 @@ def plain_eight_bit_product(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def eight_bit_rows(x: Tensor, weight: Tensor) -> Tensor:
-    """x (N, D) from a norm, weight (out, D), D and out multiples of 16, on a GPU -> (N, out) like x."""
-    codes, step = weight_codes(weight)
+    """x (N, D) from a norm, weight (out, D), D and out multiples of 16, on a GPU -> (N, out) bf16."""
+    return code_product(norm_codes(x), *weight_codes(weight))
+
+
+def code_product(x: Tensor, weight: Tensor, step: Tensor) -> Tensor:
+    """`norm_codes` (N, D) and `weight_codes` (out, D) with their step -> (N, out) bf16."""
     norm_step = torch.full_like(step, NORM_STEP)
-    return torch._scaled_mm(
-        norm_codes(x), codes.T, scale_a=norm_step, scale_b=step, out_dtype=x.dtype, use_fast_accum=True
-    )
+    return torch._scaled_mm(x, weight.T, scale_a=norm_step, scale_b=step, out_dtype=torch.bfloat16, use_fast_accum=True)
 
 
 class EightBitProduct(torch.autograd.Function):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, library
 
-from paramgolf.model.kernels.eight_bits import eight_bit_rows
+from paramgolf.model.kernels.eight_bits import code_product, norm_codes, weight_codes
 
 
 def softcapped_costs(logits: Tensor, targets: Tensor, cap: float) -> Tensor:
@@ -30,26 +30,28 @@ def softcapped_gradient(logits: Tensor, targets: Tensor, cap: float) -> Tensor:
 
 @library.custom_op("paramgolf::head_costs", mutates_args=())
 def head_costs(
-    x: Tensor, weight: Tensor, targets: Tensor, cap: float, keep: bool, eight_bits: bool = False
+    x: Tensor, weight: Tensor, targets: Tensor, cap: float, keep: bool, step: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """x (N, D), weight (V, D), targets (N,) -> nats (N,) fp32 and, if `keep`, the gradient (N, V), else nothing.
 
-    With `eight_bits` the product is one of e4m3 numbers; `x` then comes from a norm.
+    With `step`, x and weight are e4m3 codes.
     """
     from paramgolf.model.kernels.gpu.softcapped_rows import run_softcapped_rows
 
-    logits = eight_bit_rows(x, weight) if eight_bits else x @ weight.T
+    logits = x @ weight.T if step is None else code_product(x, weight, step)
     nats = x.new_empty(len(x), dtype=torch.float32)
     run_softcapped_rows(logits, targets, nats, cap, keep=keep)
-    return nats, logits if keep else x.new_empty(0)
+    return nats, logits if keep else logits.new_empty(0)
 
 
 @head_costs.register_fake
 def head_costs_shapes(
-    x: Tensor, weight: Tensor, targets: Tensor, cap: float, keep: bool, eight_bits: bool = False
+    x: Tensor, weight: Tensor, targets: Tensor, cap: float, keep: bool, step: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Shapes of the forward pass."""
-    return x.new_empty(len(x), dtype=torch.float32), x.new_empty((len(x), len(weight)) if keep else (0,))
+    dtype = x.dtype if step is None else torch.bfloat16
+    gradient = x.new_empty((len(x), len(weight)) if keep else (0,), dtype=dtype)
+    return x.new_empty(len(x), dtype=torch.float32), gradient
 
 
 class HeadCosts(torch.autograd.Function):
@@ -58,7 +60,11 @@ class HeadCosts(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, targets: Tensor, cap: float, eight_bits: bool) -> Tensor:
         """Keeps the gradient of the logits."""
-        nats, gradient = head_costs(x, weight, targets, cap, True, eight_bits)
+        if eight_bits:
+            codes, step = weight_codes(weight)
+            nats, gradient = head_costs(norm_codes(x), codes, targets, cap, True, step)
+        else:
+            nats, gradient = head_costs(x, weight, targets, cap, True)
         ctx.save_for_backward(x, weight, gradient)
         return nats
 
@@ -73,7 +79,10 @@ class HeadCosts(torch.autograd.Function):
 
 
 def head_nats(x: Tensor, weight: Tensor, targets: Tensor, cap: float, eight_bits: bool = False) -> Tensor:
-    """x (N, D) and weight (V, D) in one dtype, targets (N,) -> (N,) fp32 nats; on a GPU."""
+    """x (N, D) and weight (V, D) in one dtype, targets (N,) -> (N,) fp32 nats; on a GPU.
+
+    With `eight_bits` the product is one of e4m3 numbers; the weight then learns, and `x` comes from a norm.
+    """
     if torch.is_grad_enabled():
         return HeadCosts.apply(x, weight, targets, cap, eight_bits)
-    return head_costs(x, weight, targets, cap, False, eight_bits)[0]
+    return head_costs(x, weight, targets, cap, False)[0]
