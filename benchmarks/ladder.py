@@ -113,7 +113,7 @@ def variant_folder(root: Path, variant: str) -> Path:
         if is_prepared(home):
             try:
                 name = open_dataset(home, variant).name
-            except UsageError:
+            except (UsageError, DataError):
                 continue
             if name == variant or name.endswith(f"_{variant}"):
                 return home
