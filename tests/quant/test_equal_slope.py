@@ -12,6 +12,7 @@ from paramgolf.parts import Role
 from paramgolf.quant.slots import QuantItem
 from paramgolf.stored import Stored
 from paramgolf.techniques.quant import EqualSlope, PlainValues, RateDistortion
+from paramgolf.techniques.quant.equal_slope import in_threads
 
 CODED = RateDistortion(states=8, rows="curvature", columns=True, choose_rate=True)
 
@@ -124,3 +125,12 @@ def test_a_budget_beyond_codes_of_a_byte_is_not_filled():
     for part in small:
         lost = torch.linalg.vector_norm(stored[part.name].dense() - part.weight)
         assert lost < 0.1 * torch.linalg.vector_norm(part.weight)
+
+
+def test_threads_keep_torch_to_one_and_give_it_back():
+    before = torch.get_num_threads()
+    assert in_threads(lambda number: (number, torch.get_num_threads()), [3, 1, 2]) == [(3, 1), (1, 1), (2, 1)]
+    assert torch.get_num_threads() == before
+    with pytest.raises(ZeroDivisionError):
+        in_threads(lambda number: 1 // number, [1, 0])
+    assert torch.get_num_threads() == before

@@ -7,7 +7,7 @@ quantizer `rate_distortion` is then run at the same slope, and the slope is sear
 artifact lie in the budget by at most `within`. Other quantizers keep what they keep.
 Source: quantization catalogue Q16, H18, H19; Shoham and Gersho 1988.
 Measured: docs/rate_distortion.md.
-Cost: forward and backward pass of the calibration text; three to six codings of the whole model, 16 matrices at once.
+Cost: forward and backward pass of the calibration text; three to six codings of the whole model, 12 matrices at once.
 Pitfalls: calibrate on the weights that are exported, with many more tokens than the vocabulary has. Where matrices were
 not reached by a token, their quantizer's own `bits` hold. An artifact that cannot fill the budget with codes of a byte
 stays below it.
