@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from paramgolf.bundle.reduce import reduced_run
 from paramgolf.config import differences, overridden
 from paramgolf.errors import UsageError
 from paramgolf.evaluate.adapt import AdapterConfig
@@ -66,6 +67,14 @@ def test_a_preset_can_be_built_and_shared_out(name: str):
     for world in (1, 2, 4, 8):
         assert run.train.accumulation(world) * world * run.train.device_tokens >= run.train.batch_tokens
     assert run.longest_row <= run.model.context
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_can_be_made_small_enough_for_a_proof(name: str):
+    """Windows of scoring and calibration shrink with the rows; what does not fit is refused."""
+    small = reduced_run(preset(name))
+    assert max(length for _, length in small.rows) <= small.model.context
+    assert type(small.evaluate.protocol) is type(preset(name).evaluate.protocol)
 
 
 def test_presets_are_told_apart_by_their_digests():

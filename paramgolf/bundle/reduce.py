@@ -17,7 +17,16 @@ ROW = 64
 """Tokens a row."""
 
 
-CAPS = {"documents": 4, "chunk": 32, "batches_read": 2, "prefix": 2, "step_tokens": 2 * ROW, "rank": 4, "rows": 64}
+CAPS = {
+    "documents": 4,
+    "chunk": 32,
+    "batches_read": 2,
+    "prefix": 2,
+    "step_tokens": 2 * ROW,
+    "rank": 4,
+    "rows": 64,
+    "length": 32 * ROW,
+}
 """Largest values of settings that cost time, wherever in the configuration they stand."""
 
 

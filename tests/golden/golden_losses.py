@@ -22,9 +22,11 @@ from tiny import CPU
 
 from paramgolf.batch import BOS
 from paramgolf.data.shards import ShardWriter
+from paramgolf.evaluate.evaluation import EvaluateConfig
 from paramgolf.optim.groups import Optimizer
 from paramgolf.optim.schedule import Progress
 from paramgolf.presets import PRESETS, preset
+from paramgolf.quant.plan import QuantConfig
 from paramgolf.run import Run
 from paramgolf.stages import fresh_model
 from paramgolf.train.clock import Clock
@@ -51,6 +53,8 @@ def reduced(run: Run) -> Run:
         run,
         seed=1337,
         model=model,
+        quant=QuantConfig(),  # exports and scores nothing, with windows that these rows could not hold
+        evaluate=EvaluateConfig(),
         train=replace(run.train, batch_tokens=tokens, device_tokens=tokens // 2, seq_len=SEQ_LEN, **settings),
     )
 
