@@ -259,12 +259,12 @@ def export_stage(
         hessians, calibration_seconds = calibrate(session, model)
         if place.first:
             fill = run.quant.fill or budget_bytes is not None
-            code = counted_code(session, exactly=fill or place.device.type == "cuda")
+            code = code_that_counts(session, exactly=fill or place.device.type == "cuda")
             began = time.perf_counter()
             budget = run.contest.artifact_bytes - code if budget_bytes is None else budget_bytes
             artifact = encoded(run, model, hessians, budget, fill=fill)
             spent = time.perf_counter() - began
-            code = counted_code(session, exactly=len(artifact) + code > run.contest.artifact_bytes, known=code)
+            code = code_that_counts(session, exactly=len(artifact) + code > run.contest.artifact_bytes, known=code)
             exported = Exported(
                 params=parameter_count(model),
                 steps=outcome.steps,
@@ -284,7 +284,7 @@ def export_stage(
     return Exported(**folder.read_json(folder.export))
 
 
-def counted_code(session: Session, *, exactly: bool, known: int = 0) -> int:
+def code_that_counts(session: Session, *, exactly: bool, known: int = 0) -> int:
     """The bytes of code of a run's submission: those of its script where it matters, else an upper bound (`known`)."""
     if exactly and session.code_size is not None:
         return session.code_size(session.run)

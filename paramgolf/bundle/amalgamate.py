@@ -76,7 +76,7 @@ def amalgamate(whole_run: Run) -> Script:
     facts.structure = {work.__name__: (work, model) for work in STRUCTURAL}
     facts = sharpest(facts, run, units, assumed_fields(first))
     caught = errors_gone_on_from((item.module, item.node) for item in first.definitions)
-    known = Known(facts, units, caught, unused_backends(run, facts, units), heard_events(units))
+    known = RewriteFacts(facts, units, caught, unused_backends(run, facts, units), heard_events(units))
     void: frozenset[str] = frozenset()
     dropped: Dropped = frozenset()
     while True:
@@ -148,7 +148,7 @@ def sharper(facts: Facts, run: Run, units: Units) -> Facts:
     )
 
 
-class Known(NamedTuple):
+class RewriteFacts(NamedTuple):
     """What rewriting goes by."""
 
     facts: Facts
@@ -160,7 +160,7 @@ class Known(NamedTuple):
     heard: Heard
 
 
-def lightened(item: Definition, *, known: Known, void: frozenset[str], dropped: Dropped) -> ast.stmt:
+def lightened(item: Definition, *, known: RewriteFacts, void: frozenset[str], dropped: Dropped) -> ast.stmt:
     """A definition without dead branches, guards and what only these needed."""
     item = item._replace(node=without_backends(item, known.unused))
     item = item._replace(node=Unheard(known.heard).visit(spelled_out(item, known.facts.closed)))

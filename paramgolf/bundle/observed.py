@@ -19,7 +19,7 @@ from paramgolf.run import Run
 
 Observed = Mapping[tuple[type, str], Fact]
 """(class, attribute) -> what it is in every object of that class."""
-UNSEEN = object()
+UNSEEN = ...
 
 
 STRUCTURAL: tuple[Callable[..., Any], ...] = (wanted_hessians,)

@@ -17,7 +17,9 @@ from paramgolf.bundle.units import Definition
 
 Dropped = frozenset[tuple[str, str]]
 """Class and field, or class and attribute."""
-WHOLE = frozenset({"asdict", "astuple", "fields"})
+
+
+READ_WHOLE = frozenset({"asdict", "astuple", "fields"})
 """Functions that read every field of an object."""
 
 
@@ -26,8 +28,6 @@ class Readers:
 
     def __init__(self, definitions: Iterable[Definition]) -> None:
         self.asked: dict[str, set[type] | None] = {}
-        self.wholly = False
-        """Whether something reads every field of some configuration."""
         for item in definitions:
             for name, kinds in mentions(item.node):
                 before = self.asked.setdefault(name, set())
@@ -43,16 +43,24 @@ def unread_names(definitions: Iterable[Definition], facts: Facts) -> Dropped:
     """Fields of closed classes, and attributes that methods assign, that nothing reads."""
     program = list(definitions)
     readers = Readers(program)
+    whole = [item.name for item in program if reads_whole(item.node)]
+    listed = any(not isinstance(item.node, ast.ClassDef) for item in program if item.name in whole)
     found: set[tuple[str, str]] = set()
     for item in program:
         kind = live(item.module, item.name)
         if not isinstance(item.node, ast.ClassDef) or not isinstance(kind, type):
             continue
         names = set(assigned_attributes(item.node, kind, facts))
-        if item.name in facts.closed:
+        if item.name in facts.closed and item.name not in whole and not listed:
             names |= {part.target.id for part in declared_fields(item.node) if isinstance(part.target, ast.Name)}
         found |= {(item.name, name) for name in names - facts.changed if not readers.may_read(kind, name)}
     return frozenset(found)
+
+
+def reads_whole(node: ast.stmt) -> bool:
+    """Whether a definition reads every field of some object, whatever they are called."""
+    calls = (inner.func for inner in ast.walk(node) if isinstance(inner, ast.Call))
+    return any(isinstance(func, ast.Name) and func.id in READ_WHOLE for func in calls)
 
 
 def declared_fields(node: ast.ClassDef) -> list[ast.AnnAssign]:

@@ -10,7 +10,7 @@ from paramgolf.artifact.code import imported_code
 from paramgolf.bundle.size import SIZES, bundle_size, package_digest, remember, remembered
 from paramgolf.cli.script_size import SIZES_FILE, script_size
 from paramgolf.lab.launch import asked_run
-from paramgolf.stages import Session, counted_code
+from paramgolf.stages import Session, code_that_counts
 
 
 def test_a_size_that_is_known_is_not_worked_out_again(tmp_path: Path):
@@ -48,8 +48,8 @@ def test_the_script_is_counted_where_it_matters():
     for name, value in (("run", run), ("code_size", lambda run: 123)):
         object.__setattr__(session, name, value)
     bound = imported_code(run)
-    assert counted_code(session, exactly=True) == 123
-    assert counted_code(session, exactly=False) == bound > 20_000
-    assert counted_code(session, exactly=False, known=7) == 7
+    assert code_that_counts(session, exactly=True) == 123
+    assert code_that_counts(session, exactly=False) == bound > 20_000
+    assert code_that_counts(session, exactly=False, known=7) == 7
     object.__setattr__(session, "code_size", None)
-    assert counted_code(session, exactly=True) == bound
+    assert code_that_counts(session, exactly=True) == bound

@@ -36,6 +36,8 @@ def test_a_setting_without_a_reader_is_found(facts: Facts):
     )
     reader = definition("def f(config, other):\n    return config.steps + getattr(other, 'seq_len')")
     assert unread_names([config, reader], facts) == {("TrainConfig", "warmup")}
+    whole = definition("def g(config):\n    return asdict(config)")
+    assert unread_names([config, reader, whole], facts) == set()
 
 
 def test_attributes_that_only_their_own_assignment_names_are_found(facts: Facts):
