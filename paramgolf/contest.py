@@ -18,8 +18,8 @@ class Contest:
     """How many accelerators the clock assumes."""
 
 
-DEMO = Contest(name="demo", artifact_bytes=1_000_000, train_seconds=600.0, eval_seconds=600.0, devices=1)
-"""A megabyte on a laptop: the same rules, small enough to try in minutes."""
+DEMO = Contest(name="demo", artifact_bytes=500_000, train_seconds=600.0, eval_seconds=600.0, devices=1)
+"""Half a megabyte on a laptop: the same rules, small enough to try in minutes."""
 
 ONE_H100 = Contest(name="one-h100-300s", train_seconds=300.0, devices=1)
 """The proxy contest for one GPU: the same bytes, 300 s of training."""

@@ -193,9 +193,7 @@ def session(
     folder = ask.folder
     heard: tuple[Listener, ...] = (ChallengeLog(folder.log), *listeners) if place.first else ()
     events = Events(folder.events if place.first else None, heard)
-    ready = Session(
-        run=ask.run, folder=folder, dataset=dataset, place=place, events=events, code_size=launch.code_size
-    )
+    ready = Session(run=ask.run, folder=folder, dataset=dataset, place=place, events=events, code_size=launch.code_size)
     with locked(folder) if place.first else nullcontext():
         if place.first and not folder.data.exists():
             folder.write_text(folder.config, to_toml(ask.run))

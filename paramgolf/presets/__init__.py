@@ -19,6 +19,7 @@ from paramgolf.presets.april import (
 from paramgolf.presets.baseline import baseline
 from paramgolf.presets.demo import demo
 from paramgolf.presets.frontier import pr1945, pr1953, pr2014, pr2135, pr2140
+from paramgolf.presets.golf import golf
 from paramgolf.presets.march import pr162, pr198, pr287, pr315, pr414, pr549, pr1019, pr1060, seq2048, seq4096
 from paramgolf.presets.nonrecord import binary, pr1110, pr2058, ternary
 from paramgolf.presets.packed_era import pr1530, pr1626, pr1667, pr1729, pr1736, pr1787, pr1851, pr1855
@@ -33,7 +34,7 @@ FRONTIER = (pr1945, pr1953, pr2014, pr2140, pr2135)
 NON_RECORD = (ternary, binary, pr1110, pr2058)
 
 PRESETS: dict[str, Callable[[], Run]] = {
-    make.__name__: make for make in (demo, *MARCH, *APRIL, *PACKED, *FRONTIER, *NON_RECORD)
+    make.__name__: make for make in (demo, golf, *MARCH, *APRIL, *PACKED, *FRONTIER, *NON_RECORD)
 }
 PROXIES: dict[str, Proxy] = {"h100": Proxy()}
 """What may follow a preset's name after an @."""

@@ -5,19 +5,19 @@ from dataclasses import replace
 from paramgolf.contest import DEMO
 from paramgolf.data.config import DataConfig
 from paramgolf.presets.baseline import baseline
+from paramgolf.presets.golf import at_equal_slope
+from paramgolf.quant.training_batches import TrainingBatches
 from paramgolf.run import Run
+from paramgolf.techniques.artifact import MixingCoder
 from paramgolf.techniques.data import Shuffled
 from paramgolf.techniques.evaluate import Sliding
 from paramgolf.techniques.optim import Warmdown
-from paramgolf.techniques.quant import Int8Rows
 from paramgolf.train.config import TrainConfig
 
 
 def demo() -> Run:
     """4 layers of width 128 on the source text of the installed Python, by steps, so that it repeats bit for bit."""
     run = baseline()
-    # Every matrix of a model this small is below the threshold under which the baseline keeps fp16.
-    rows = Int8Rows(keep=0)
     return replace(
         run,
         name="demo",
@@ -33,6 +33,7 @@ def demo() -> Run:
         train=TrainConfig(
             batch_tokens=2_048, device_tokens=2_048, seq_len=128, by="steps", steps=1_000, log_every=25, warmup=0
         ),
-        quant=replace(run.quant, attention=rows, mlp=rows, embed=rows),
+        quant=replace(at_equal_slope(run.quant, states=8), calibration=TrainingBatches(batches_read=64)),
+        artifact=replace(run.artifact, coder=MixingCoder()),
         evaluate=replace(run.evaluate, protocol=Sliding(stride=64), batch_tokens=8_192),
     )

@@ -14,7 +14,8 @@ from paramgolf.cli import main
 SMALL = (
     "train.seq_len=32 model.context=32 train.batch_tokens=256 train.device_tokens=256 train.steps=6 train.log_every=2 "
     "data.variant=byte260 model.vocab=260 model.dim=32 model.layers=2 evaluate.protocol.stride=16 "
-    "quant.mlp.keep=0 quant.attention.keep=0 quant.embed.keep=0"
+    "quant.mlp=int8_rows quant.attention=int8_rows quant.embed=int8_rows "
+    "quant.mlp.keep=0 quant.attention.keep=0 quant.embed.keep=0 quant.allocate=none artifact.coder=zlib"
 )
 """The demo at a size that runs in a second."""
 

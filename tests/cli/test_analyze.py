@@ -46,7 +46,7 @@ def test_surveys_go_on_where_they_stopped(golf: Golf, finished_run: Path) -> Non
     first = golf("analyze sensitivity --by role --tokens 500 --json", finished_run)
     assert first.code == 0, first.err
     rows = json.loads(first.out)["rows"]
-    assert {row["name"] for row in rows} == {"embed", "attention", "mlp"}
+    assert {row["name"] for row in rows} == {"embed", "attention", "mlp", "scale"}
     points = finished_run / "analysis" / "points.jsonl"
     before = points.read_text()
     again = golf("analyze sensitivity --by role --tokens 500", finished_run)
@@ -112,8 +112,8 @@ def test_export_to_a_target(golf: Golf, finished_run: Path) -> None:
 
 
 def test_training_can_fill_the_budget(golf: Golf, prepared_once: Path) -> None:
-    probe = golf("run demo --json --runs probe", *small(), "--data", prepared_once)
-    result = json.loads(probe.out)
+    roomy = small("quant.fill=true contest.artifact_bytes=1000000")
+    result = json.loads(golf("run demo --json --runs probe", *roomy, "--data", prepared_once).out)
     budget = result["code_bytes"] + int(0.8 * result["artifact_bytes"])
     filled = golf(
         "run demo --json", *small(f"quant.fill=true contest.artifact_bytes={budget}"), "--data", prepared_once
