@@ -137,7 +137,7 @@ def test_a_readable_twin_and_requirements(submission: Submission, tmp_path: Path
         ({"name": ""}, UsageError, "name cannot be empty"),
         ({"github_id": ""}, UsageError, "--github-id TEXT"),
         ({"date": "yesterday"}, UsageError, "no ISO date"),
-        ({"code": SubmissionCode(script=b"x" * 1_000_000)}, OverBytes, "bytes over 1,000,000"),
+        ({"code": SubmissionCode(script=b"x" * 1_000_000)}, OverBytes, "bytes over 500,000"),
         ({"code": SubmissionCode(script=b"def :")}, DataError, "does not compile"),
     ],
 )
