@@ -25,7 +25,7 @@ class Batch(NamedTuple):
     max_seqlen: int = 0
     """Upper bound on the length of a segment; only read beside `cu_seqlens`."""
     plan: Any = None
-    """How attention goes where the caller has decided (an `AttentionPlan` or what can do the same); None: the model."""
+    """How attention goes where the caller has decided (a `HowToAttend`); None: as the model plans."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`, ids as int64."""

@@ -1,4 +1,4 @@
-"""What folding leaves behind: locals that nothing reads, prose of errors."""
+"""What folding leaves behind: locals that nothing reads, prose of errors, caches of compiled code."""
 
 import ast
 from typing import cast
@@ -9,7 +9,7 @@ ERROR_PROSE = ("evidence", "fix")
 
 
 def simplified(node: ast.stmt) -> ast.stmt:
-    """`node`, changed in place: errors say their cause only, unused locals are gone."""
+    """`node`, changed in place: errors say their cause only, unused locals are gone, nothing is cached."""
     Terse().visit(node)
     while True:
         tidy = Tidy()
@@ -19,7 +19,14 @@ def simplified(node: ast.stmt) -> ast.stmt:
 
 
 class Terse(ast.NodeTransformer):
-    """Leaves evidence and advice out of errors."""
+    """Leaves evidence and advice out of errors, and `cache` out of `njit`: source that was unpacked is in no file."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        for decorator in node.decorator_list:
+            if isinstance(decorator, ast.Call) and isinstance(decorator.func, ast.Name) and decorator.func.id == "njit":
+                decorator.keywords = [keyword for keyword in decorator.keywords if keyword.arg != "cache"]
+        self.generic_visit(node)
+        return node
 
     def visit_Raise(self, node: ast.Raise) -> ast.stmt:
         return self.cut(node)

@@ -6,7 +6,7 @@ A backend is planned once a forward pass (`plan`) and used by every layer (`atte
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,23 @@ from paramgolf.model.masks import block_mask, dense_mask
 
 Backend = Literal["auto", "fa3", "fa4", "cudnn", "flash", "varlen", "flex", "sdpa", "plain"]
 """`auto` takes the fastest present for the device and the batch."""
+
+
+class HowToAttend(Protocol):
+    """What a forward pass asks of a plan of attention, the model's own or one that came with the batch."""
+
+    @property
+    def places(self) -> Tensor | None:
+        """(B, T) position of each token for rotations; None: every row counts from 0."""
+        ...
+
+    def within(self, window: int) -> "HowToAttend":
+        """The plan for a layer whose queries see `window` tokens; 0: no limit."""
+        ...
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, T, H, E), (B, T, K, E), (B, T, K, E) -> (B, T, H, E)."""
+        ...
 
 
 class AttentionPlan(NamedTuple):
@@ -105,10 +122,10 @@ def takes(backend: str, *, packed: bool, windowed: bool = False) -> bool:
     return backend not in ("cudnn", "flash") if packed else backend != "varlen"
 
 
-def plan(backend: str, batch: Batch, windows: Sequence[int] = (0,)) -> AttentionPlan:
+def plan(backend: str, batch: Batch, windows: Sequence[int] = (0,)) -> HowToAttend:
     """Choose the backend for `batch` and build its masks once, one for each of `windows` (tokens; 0: no limit)."""
     if batch.plan is not None:
-        return cast(AttentionPlan, batch.plan)
+        return cast(HowToAttend, batch.plan)
     device = batch.ids.device.type
     chosen = choose(backend, device, packed=batch.cu_seqlens is not None, windowed=any(windows))
     masks = {window: mask_for(chosen, batch, window) for window in dict.fromkeys(windows)}
@@ -124,7 +141,7 @@ def mask_for(backend: str, batch: Batch, window: int) -> Any:
     return None
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, how: HowToAttend) -> Tensor:
     """Causal softmax attention, scale 1/sqrt(E): q (B, T, H, E), k and v (B, T, K, E) -> (B, T, H, E)."""
     return how.attend(q, k, v)
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from paramgolf.batch import Batch
-from paramgolf.model.attention import AttentionPlan, attend
+from paramgolf.model.attention import HowToAttend, attend
 from paramgolf.model.kernels.mixed_norm import Merge, Normed
 from paramgolf.parts import Init, Linear, Part, Role, kaiming
 from paramgolf.registry import technique
@@ -62,7 +62,7 @@ class Pass:
     """What one forward pass has so far. Made anew for each, so nothing leaks between batches."""
 
     batch: Batch
-    plan: AttentionPlan
+    plan: HowToAttend
     x0: Tensor
     """(B, T, D) the normalized embedding that entered the first block."""
     notes: dict[str, Tensor] = field(default_factory=dict)
@@ -225,7 +225,7 @@ class Penalty(Protocol):
 
 
 class AttentionCore(Protocol):
-    """`model.attention`: `(q_BTHE, k_BTKE, v_BTKE, AttentionPlan) -> y_BTHE`, built once a layer."""
+    """`model.attention`: `(q_BTHE, k_BTKE, v_BTKE, HowToAttend) -> y_BTHE`, built once a layer."""
 
     def build(self, dims: Dims, layer: int) -> nn.Module: ...
 
@@ -243,7 +243,7 @@ class SoftmaxAttention:
 class SoftmaxCore(nn.Module):
     """Attention through whichever backend the pass has planned."""
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, how: HowToAttend) -> Tensor:
         """(B, T, H, E), (B, T, K, E) twice -> (B, T, H, E)."""
         return attend(q, k, v, how)
 

@@ -17,7 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from paramgolf.model.attention import AttentionPlan, attend
+from paramgolf.model.attention import HowToAttend, attend
 from paramgolf.model.slots import Dims, ModelView
 from paramgolf.parts import Part, Role, constant
 from paramgolf.registry import name_of, technique
@@ -69,7 +69,7 @@ class DifferenceCore(Part):
 class EvenOddCore(DifferenceCore):
     """Difference and sum of the two heads of a pair."""
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, how: HowToAttend) -> Tensor:
         """(B, T, H, E), (B, T, K, E) twice -> (B, T, H, E)."""
         first, second = attend(q, k, v, how).unflatten(2, (-1, 2)).unbind(3)
         other = self.taken(second)
@@ -79,7 +79,7 @@ class EvenOddCore(DifferenceCore):
 class PairedValuesCore(DifferenceCore):
     """The difference of two maps, applied to both values of the pair of groups."""
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor, how: AttentionPlan) -> Tensor:
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, how: HowToAttend) -> Tensor:
         """(B, T, H, E), (B, T, K, E) twice -> (B, T, H, E)."""
         (q1, q2), (k1, k2), (v1, v2) = (x.unflatten(2, (-1, 2)).unbind(3) for x in (q, k, v))
         y = attend(torch.cat((q1, q1, q2, q2), 2), torch.cat((k1, k1, k2, k2), 2), torch.cat((v1, v2, v1, v2), 2), how)
