@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Mapping
 
+from paramgolf.bundle.slim import BodiesFilled
 from paramgolf.bundle.units import Units, home_of
 
 LOG_MODULE, LOG_TABLE = "paramgolf.challenge_log", "GRAMMAR"
@@ -40,7 +41,7 @@ def shown(units: Units, name: str, seen: set[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-class Unheard(ast.NodeTransformer):
+class Unheard(BodiesFilled):
     """Leaves out events, and what of events and results, that nobody is told."""
 
     def __init__(self, heard: Heard) -> None:
@@ -55,12 +56,6 @@ class Unheard(ast.NodeTransformer):
         if kind not in self.heard:
             return None
         call.keywords = [item for item in call.keywords if item.arg is None or item.arg in self.heard[str(kind)]]
-        return node
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        super().generic_visit(node)
-        if getattr(node, "body", None) == []:
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.expr:

@@ -12,7 +12,17 @@ KINDS = "kinds"
 Functions = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-class Unregistered(ast.NodeTransformer):
+class BodiesFilled(ast.NodeTransformer):
+    """Leaves a `pass` where it takes a body's last statement."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if getattr(node, "body", None) == []:
+            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+
+class Unregistered(BodiesFilled):
     """Drops what means something in the package only: registration, our imports, assertions, casts."""
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
@@ -35,12 +45,6 @@ class Unregistered(ast.NodeTransformer):
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt | None:
         return None if is_our_import(node) else node
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        super().generic_visit(node)
-        if getattr(node, "body", None) == []:
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
-        return node
 
 
 class Slim(Unregistered):

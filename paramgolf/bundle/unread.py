@@ -13,6 +13,7 @@ from torch import nn
 from paramgolf.bundle.guards import is_quiet
 from paramgolf.bundle.known import Facts, live
 from paramgolf.bundle.reach import mentions
+from paramgolf.bundle.slim import BodiesFilled
 from paramgolf.bundle.units import Definition
 
 Dropped = frozenset[tuple[str, str]]
@@ -85,7 +86,7 @@ def assignments_to_attributes(node: ast.AST) -> list[tuple[ast.Attribute, ast.ex
     return []
 
 
-class WithoutUnread(ast.NodeTransformer):
+class WithoutUnread(BodiesFilled):
     """Leaves out of a class what nobody reads."""
 
     def __init__(self, owner: type, dropped: Dropped) -> None:
@@ -107,12 +108,6 @@ class WithoutUnread(ast.NodeTransformer):
             own = isinstance(target.value, ast.Name) and target.value.id == "self"
             if own and target.attr in self.names and (self.module or is_quiet(value)):
                 return None
-        return node
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        super().generic_visit(node)
-        if getattr(node, "body", None) == []:
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
         return node
 
 

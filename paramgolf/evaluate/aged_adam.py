@@ -12,7 +12,7 @@ from paramgolf.evaluate.slots import Bench
 
 
 class FlatAdapters:
-    """The weights of `Adapters` as one (R, P) matrix, of which they become views."""
+    """The weights of `Adapters`, freshly started, as one (R, P) matrix, of which they become views."""
 
     def __init__(self, adapters: Adapters) -> None:
         self.adapters = adapters
@@ -22,6 +22,8 @@ class FlatAdapters:
         self.shapes = [whole.shape for whole in wholes]
         self.sizes = [whole[0].numel() for whole in wholes]
         self.weights = torch.cat([whole.flatten(1) for whole in wholes], 1)
+        self.drawn = self.weights[:1, : self.first_b].clone()
+        """What A starts from, the same for every row."""
         views = self.views(self.weights)
         for delta, (a, b) in zip(adapters.deltas, self.by_delta(views), strict=True):
             delta.whole_a, delta.whole_b = a, b
@@ -51,16 +53,7 @@ class FlatAdapters:
         chosen = rows[:, None] > 0
         self.weights[:, self.first_b :].masked_fill_(chosen, 0.0)
         if not warm:
-            self.weights[:, : self.first_b] = torch.where(chosen, self.drawn(), self.weights[:, : self.first_b])
-
-    def drawn(self) -> Tensor:
-        """(1, all weights of A): what A starts from."""
-        if not hasattr(self, "start"):
-            fresh = self.weights.detach().clone()
-            self.adapters.start()
-            self.start = self.weights.detach()[:1, : self.first_b].clone()
-            self.weights.data.copy_(fresh)
-        return self.start
+            self.weights[:, : self.first_b] = torch.where(chosen, self.drawn, self.weights[:, : self.first_b])
 
 
 class AgedAdam:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from paramgolf.batch import Batch
+from paramgolf.errors import UsageError
 from paramgolf.evaluate.adapt import AdapterConfig, Reader
 from paramgolf.evaluate.adapters import Adapters
 from paramgolf.evaluate.aged_adam import AgedAdam, FlatAdapters
@@ -180,8 +181,18 @@ def chosen(x: Tensor, where: Tensor) -> Tensor:
 
 
 def own_shares(config: AdapterConfig, readings: Readings, bench: Bench) -> list[Readings]:
-    """What this rank reads of `readings`, in portions that `read_all` of the reader takes."""
+    """What this rank reads of `readings`, in portions that `read_all` of the reader takes.
+
+    Raises `UsageError` when a document that is to be remembered has more positions than the model knows.
+    """
     if config.remember:
+        needed = int(readings.lengths.max()) + config.chunk
+        if 0 < bench.longest_row < needed:
+            raise UsageError(
+                f"a document of {needed - config.chunk} targets cannot be read by positions from its start",
+                evidence=f"with chunks of {config.chunk} it needs {needed}, the model has {bench.longest_row}",
+                fix=f"--set evaluate.protocol.adapters.remember=false, or --set model.context={needed}",
+            )
         return [own_readings(readings, bench.rank, bench.world)]
     return shared_out(reading_batches(readings, config.documents), bench.rank, bench.world)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from adapting import ADAPTERS, adaptable_model, bench_for, costs_under, text
 
+from paramgolf.errors import UsageError
 from paramgolf.evaluate.documents import Documents
 from paramgolf.evaluate.past import tokens_back
 from paramgolf.techniques.evaluate import LoraTTT
@@ -49,3 +50,9 @@ def test_how_far_back_every_key_stands():
 def test_parts_and_memory_exclude_each_other():
     with pytest.raises(ValueError, match="each token is read once"):
         replace(STILL, part=20)
+
+
+def test_a_document_longer_than_the_model_has_positions_is_refused():
+    bench = bench_for(adaptable_model(), text((91,)))
+    with pytest.raises(UsageError, match="a document of 91 targets"):
+        costs_under(LoraTTT(adapters=STILL, length=24), bench)
