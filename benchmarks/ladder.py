@@ -187,7 +187,8 @@ def planned(options: argparse.Namespace) -> list[Job]:
     wanted = [rung for rung in rungs if not options.only or rung.split()[0] in options.only]
     seeds = {rung: options.last_seeds if rung in rungs[-2:] else options.seeds for rung in wanted}
     most = max((len(chosen) for chosen in seeds.values()), default=0)
-    # First one seed of every rung: an unfinished ladder still says something.
+    # First one seed of every rung: an unfinished ladder still says something. The newest come first: they compile
+    # longest, and their other seeds find that done.
     return [
         Job(
             rung=rung,
@@ -197,7 +198,7 @@ def planned(options: argparse.Namespace) -> list[Job]:
             protocol=options.protocol,
         )
         for turn in range(most)
-        for rung, chosen in seeds.items()
+        for rung, chosen in reversed(seeds.items())
         if turn < len(chosen)
     ]
 
