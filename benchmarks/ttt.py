@@ -48,6 +48,8 @@ RECORD = AdapterConfig(rank=80, weight_decay=0.5, beta2=0.99)
 """Of #1855."""
 KEPT = replace(RECORD, remember=True)
 """As the record, but keys and values of what was read are kept."""
+OURS = replace(KEPT, lr=3e-4)
+"""Of the preset `golf`."""
 LATER = replace(RECORD, targets=("k", "out", "mlp", "head"), lr=0.75e-4, documents=24, short=("256:8", "2000:24"))
 """Of #2014: no q and v, short documents in short chunks."""
 PARTS = replace(RECORD, part=4096)
@@ -74,6 +76,7 @@ def evaluators(context: int) -> dict[str, EvaluateConfig]:
         "parts": EvaluateConfig(protocol=LoraTTT(adapters=PARTS)),
         "remember": EvaluateConfig(protocol=LoraTTT(adapters=KEPT)),
         "remember_phased": EvaluateConfig(protocol=PhasedTTT(adapters=KEPT)),
+        "golf": EvaluateConfig(protocol=PhasedTTT(adapters=OURS)),
         "remember_later": EvaluateConfig(
             protocol=PhasedTTT(adapters=replace(LATER, remember=True), phases=1, length=context * 3 // 2)
         ),
