@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from product_time import time_squared
 from torch import Tensor
 
 from paramgolf import techniques  # noqa: F401  (fills the registry)
@@ -36,22 +37,6 @@ from paramgolf.techniques.model import Rope
 from paramgolf.train.distributed import pick_device
 
 REPEATS = 15
-TILINGS = (
-    (128, 256, 64, 8, 3, True, False),
-    (128, 256, 64, 8, 3, True, True),
-    (128, 256, 64, 8, 4, True, False),
-    (128, 256, 64, 8, 2, True, True),
-    (256, 128, 64, 8, 3, True, False),
-    (256, 128, 64, 8, 3, True, True),
-    (128, 128, 64, 4, 2, False, False),
-    (128, 128, 64, 4, 2, False, True),
-    (128, 128, 64, 4, 3, False, False),
-    (128, 128, 64, 8, 2, False, True),
-    (128, 128, 64, 4, 3, True, True),
-    (64, 256, 64, 4, 2, False, True),
-    (128, 256, 32, 8, 4, True, True),
-)
-"""Rows, columns, depth, warps, stages, persistent, fetched ahead."""
 SLOW = ("plain", "sdpa")
 """Backends that hold every pair of tokens: only where rows are short."""
 
@@ -105,34 +90,6 @@ def time_attention(run: Run, batch: Batch, device: torch.device) -> None:
                 forward = milliseconds(lambda: compiled(*given, how), device)  # noqa: B023
             lie = "apart" if apart else "in product"
             print(f"{backend:12} {kv:9d} {lie:>10} {forward:9.3f} {milliseconds(back, device):9.3f}", flush=True)
-
-
-def time_tilings(run: Run, tokens: int, device: torch.device) -> None:
-    """The feed-forward's two products under many tilings; those that do not fit the device are left out."""
-    from triton.runtime.errors import OutOfResources
-
-    from paramgolf.model.kernels.gpu.squared_products import Tiling, run_squared_product
-
-    dim, hidden = run.model.dim, 4 * run.model.dim
-    x = F.rms_norm(torch.randn(tokens, dim, device=device), (dim,)).bfloat16()
-    up, down = (torch.randn(*shape, device=device).bfloat16() * 0.04 for shape in ((hidden, dim), (dim, hidden)))
-    a, (codes, step) = squared_up(x, up, 0.5), weight_codes(up)
-    eight = norm_codes(x)
-    print(f"{'tiling':100} {'forward':>9} {'backward':>9} {'8 bits':>9}")
-    for rows, columns, depth, warps, stages, persistent, ahead in TILINGS:
-        how = Tiling(rows, columns, depth, warps, stages, persistent, ahead)
-        works: tuple[Callable[[], object], ...] = (
-            lambda: run_squared_product(x, up, None, 0.5, how),  # noqa: B023
-            lambda: run_squared_product(x, down, a, 0.5, how),  # noqa: B023
-            lambda: run_squared_product(eight, codes, None, 0.5, how._replace(depth=2 * depth), step),  # noqa: B023
-        )
-        times = []
-        for work in works:
-            try:
-                times.append(f"{milliseconds(work, device):9.3f}")
-            except OutOfResources:
-                times.append(f"{'-':>9}")
-        print(f"{how!s:100} {' '.join(times)}", flush=True)
 
 
 def time_passes(run: Run, tokens: int, device: torch.device) -> None:
@@ -219,11 +176,13 @@ def time_kernels(run: Run, tokens: int, device: torch.device) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("preset")
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=Path("."))
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--tokens", type=int, default=98_304)
-    parser.add_argument("--tilings", action="store_true", help="time many tilings of the feed-forward's products")
+    parser.add_argument("--tilings", action="store_true", help="what product_time.py does, and nothing else")
     options = parser.parse_args()
+    if options.tilings:
+        return time_squared(options.tokens, 512, 2048)
     # The gradient is taken many times over.
     torch._functorch.config.donated_buffer = False
     run, device = overridden(preset(options.preset), options.settings), pick_device("auto")
@@ -238,8 +197,6 @@ def main() -> None:
     if device.type == "cuda":
         time_kernels(run, options.tokens, device)
         time_passes(run, options.tokens, device)
-        if options.tilings:
-            time_tilings(run, options.tokens, device)
 
 
 if __name__ == "__main__":
