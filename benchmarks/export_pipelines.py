@@ -2,6 +2,9 @@
 
     python benchmarks/export_pipelines.py runs/FOLDER
     python benchmarks/export_pipelines.py pr1855@h100 --weights FILE.safetensors --data FOLDER --tokens 100000
+    for i in 1 2 3 4; do CUDA_VISIBLE_DEVICES=$((i - 1)) python benchmarks/export_pipelines.py ... --part $i/4 & done
+    wait
+    python benchmarks/export_pipelines.py ... --table
 
 Bits per byte lost is over the trained weights, on all of the validation text or the first --tokens of it; seconds to
 encode are quantization and coding, those to decode from bytes to a model's weights; memory is the peak of the process
@@ -9,31 +12,38 @@ while it encodes, and what it held before. Hessians are collected once, before. 
 decide, progress on the other stream. A row that was measured is kept in pipelines.jsonl of --folder and not measured
 again (--fresh does), so that a run that was cut off goes on. The ablations follow, with their loss brought to the bytes
 of the record pipeline at a factor of 4 for a bit a weight.
+
+Parts are processes that share one --folder and the machine's cores: each takes the next row that nobody has measured or
+is measuring, until there is none. --table prints what is in the folder and measures nothing.
 """
 
 import argparse
 import json
 import math
+import os
 import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from record_coder import record_coder
+import torch
+from export_rows import ABLATIONS, PIPELINES, RECORD, RECORD_NAME, Pipeline, record_pipeline
+from filelock import FileLock, Timeout
+from record_coder import GroupedCoder
 
 from paramgolf.artifact.container import pack, unpack
 from paramgolf.artifact.ledger import artifact_ledger
 from paramgolf.artifact.slots import Coder
 from paramgolf.config import source
 from paramgolf.errors import GolfError
-from paramgolf.events import append, read_events
+from paramgolf.events import append, end_last_line, read_events
 from paramgolf.lab.analysis.calibration import calibrated
 from paramgolf.lab.analysis.points import point_key
-from paramgolf.lab.analysis.subject import Source, export_settings, open_subject
+from paramgolf.lab.analysis.subject import Source, Subject, export_settings, fingerprint_of, open_subject
 from paramgolf.lab.analysis.workbench import Workbench
 from paramgolf.quant.budget import quantize_to_budget
 from paramgolf.quant.plan import quantize
@@ -42,110 +52,10 @@ from paramgolf.stored import Stored
 from paramgolf.train.distributed import Place, pick_device
 
 BEGAN = time.perf_counter()
-NO_REWORK = ("quant.refine=none", "quant.allocate=none")
-MATRICES = ("attention", "mlp", "embed")
-INT8 = tuple(setting for slot in MATRICES for setting in (f"quant.{slot}=int8_rows", f"quant.{slot}.keep=0"))
-LITE = tuple(
-    setting
-    for slot, bits in (("attention", 6), ("mlp", 6), ("embed", 8))
-    for setting in (f"quant.{slot}=row_grid", f"quant.{slot}.bits={bits}", f"quant.{slot}.clip=quantile_search")
-)
-RECORD = tuple(
-    setting
-    for slot, bits, sigmas in (("attention", 6, 13.0), ("mlp", 6, 11.5), ("embed", 7, 14.0))
-    for setting in (
-        f"quant.{slot}=gptq",
-        f"quant.{slot}.bits={bits}",
-        f"quant.{slot}.clip=sd_clip",
-        f"quant.{slot}.clip.sigmas={sigmas}",
-    )
-)
-RECORD += ("quant.allocate=none", "quant.refine=lqer", "quant.gate=small_int8")
-ROUNDED = tuple(setting.replace("=gptq", "=row_grid") for setting in RECORD)
-UNORDERED = tuple(f"quant.{slot}.act_order=false" for slot in MATRICES)
-OURS = tuple(
-    setting
-    for slot in MATRICES
-    for setting in (
-        f"quant.{slot}=rate_distortion",
-        f"quant.{slot}.states=256",
-        f"quant.{slot}.rows=curvature",
-        f"quant.{slot}.columns=true",
-        f"quant.{slot}.choose_rate=true",
-        f"quant.{slot}.recenter=true",
-    )
-)
-OURS += (
-    "quant.allocate=equal_slope",
-    "quant.order_units=true",
-    "quant.refine=none",
-    "quant.gate=small_int8",
-    "quant.scale=small_int8",
-)
-OUR_CODER = "mixing"
 LOSS_TRIES = 4
 """Exports at most on the way to a loss."""
 LOSS_AIM, LOSS_NEAR = 0.99, 0.97
 """Of the loss that is to be reached: where to aim, and from where on it counts as reached."""
-
-
-def without(name: str, *settings: str) -> tuple[str, ...]:
-    """Our settings with one of every matrix's changed to `name=value`."""
-    return (*OURS, *(f"quant.{slot}.{name}" for slot in MATRICES), *settings)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pipeline:
-    """One line of a table."""
-
-    name: str
-    settings: tuple[str, ...]
-    """Over the run's own configuration."""
-    bytes_of: str = ""
-    """The pipeline whose bytes this one is brought to."""
-    loss_of: str = ""
-    """The pipeline whose loss this one is brought to."""
-    coder: Coder | None = None
-    """In place of the one that the settings name."""
-
-
-RECORD_NAME, AT_BYTES = "record", "ours at the record's bytes"
-PIPELINES = (
-    Pipeline(name=AT_BYTES, settings=(*OURS, f"artifact.coder={OUR_CODER}"), bytes_of=RECORD_NAME),
-    Pipeline(
-        name="ours at the record's loss",
-        settings=(*OURS, f"artifact.coder={OUR_CODER}"),
-        bytes_of=AT_BYTES,
-        loss_of=RECORD_NAME,
-    ),
-    Pipeline(name="record's codes, our coder", settings=(*RECORD, f"artifact.coder={OUR_CODER}")),
-    Pipeline(name="int8 row + zlib", settings=(*INT8, *NO_REWORK, "artifact.coder=zlib")),
-    Pipeline(name="GPTQ-lite int6 + zstd", settings=(*LITE, *NO_REWORK, "artifact.coder=zstd")),
-    Pipeline(name="GPTQ-lite int6 + lzma", settings=(*LITE, *NO_REWORK, "artifact.coder=lzma")),
-    Pipeline(name="record's codes, brotli", settings=(*RECORD, "artifact.coder=brotli")),
-)
-ABLATIONS = (
-    Pipeline(name="record without error feedback", settings=ROUNDED),
-    Pipeline(name="record without LQER", settings=(*RECORD, "quant.refine=none")),
-    Pipeline(name="record, LQER weighted", settings=(*RECORD, "quant.refine.lqer.weighted=true")),
-    Pipeline(name="record, AWQ-lite too", settings=(*RECORD, "quant.refine=awq_lite,lqer")),
-    Pipeline(name="record, adaptive clip", settings=(*RECORD, "quant.allocate=adaptive_clip")),
-    Pipeline(name="record, columns as they come", settings=(*RECORD, *UNORDERED)),
-    Pipeline(name="ours without trellis", settings=without("states=1"), bytes_of=RECORD_NAME),
-    Pipeline(name="ours, trellis of 8", settings=without("states=8"), bytes_of=RECORD_NAME),
-    Pipeline(name="ours, trellis of 64", settings=without("states=64"), bytes_of=RECORD_NAME),
-    Pipeline(name="ours, rows by deviation", settings=without("rows=deviation"), bytes_of=RECORD_NAME),
-    Pipeline(name="ours, one step for all columns", settings=without("columns=false"), bytes_of=RECORD_NAME),
-    Pipeline(name="ours without choice by rate", settings=without("choose_rate=false"), bytes_of=RECORD_NAME),
-    Pipeline(name="ours without centroids", settings=without("recenter=false"), bytes_of=RECORD_NAME),
-    Pipeline(name="ours without error feedback", settings=without("feedback=false"), bytes_of=RECORD_NAME),
-    Pipeline(
-        name="ours, vectors in fp16",
-        settings=(*OURS, "quant.scale=plain_values", "quant.scale.bits=16"),
-        bytes_of=RECORD_NAME,
-    ),
-    Pipeline(name="ours, LQER too", settings=(*OURS, "quant.refine=lqer"), bytes_of=RECORD_NAME),
-)
 
 
 class Row(NamedTuple):
@@ -173,28 +83,58 @@ class Quantized(NamedTuple):
     """Written on the way to a number of bytes, under the coder that was asked for."""
 
 
+class NotMeasured(GolfError):
+    """A row that is not in the folder, where nothing is to be measured."""
+
+
 class Ruler:
     """Measures pipelines on one checkpoint."""
 
-    def __init__(self, bench: Workbench, *, fresh: bool) -> None:
+    def __init__(self, bench: Workbench, *, fresh: bool = False, measures: bool = True) -> None:
         self.bench = bench
+        self.fresh = fresh
+        self.measures = measures
         self.path = bench.subject.folder / "pipelines.jsonl"
         self.known: dict[str, Row] = {}
         self.kept: Quantized | None = None
-        if self.path.exists() and not fresh:
+        end_last_line(self.path)
+        self.read()
+
+    def read(self) -> None:
+        """Learn the rows that are in the file by now."""
+        if self.path.exists() and not self.fresh:
             for record in read_events(self.path):
                 if all(name in record for name in Row._fields):
                     self.known[record["key"]] = Row(*(record[name] for name in Row._fields))
 
-    def row(self, pipeline: Pipeline, done: Mapping[str, Row]) -> Row:
-        """The row of `pipeline`; `done` has those it may be brought to."""
+    def lock(self, what: str, *, waits: bool = True) -> FileLock:
+        """To be held while `what` is measured; raises `Timeout` where it does not wait and another process holds it."""
+        folder = self.bench.subject.folder / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / point_key(self.bench.subject.fingerprint, what), timeout=-1 if waits else 0)
+
+    def row(self, pipeline: Pipeline) -> Row:
+        """The row of `pipeline`."""
         run = export_settings(self.bench.subject.run, pipeline.settings)
         coder = pipeline.coder or run.artifact.coder
         if pipeline.loss_of:
-            return self.at_loss(run, pipeline.name, done[pipeline.loss_of], done[pipeline.bytes_of])
-        if pipeline.bytes_of:
-            return self.measured(run, pipeline.name, budget=done[pipeline.bytes_of].bytes, coder=coder)
-        return self.measured(run, pipeline.name, coder=coder)
+            return self.at_loss(run, pipeline.name, self.named(pipeline.loss_of), self.named(pipeline.bytes_of))
+        budget = self.named(pipeline.bytes_of).bytes if pipeline.bytes_of else None
+        return self.measured(run, pipeline.name, budget=budget, coder=coder)
+
+    def named(self, name: str) -> Row:
+        """The row that others are brought to."""
+        return self.record() if name == RECORD_NAME else self.row(next(p for p in PIPELINES if p.name == name))
+
+    def record(self) -> Row:
+        """The record's row; one that another machine measured through lrzip holds where that does not run."""
+        run = export_settings(self.bench.subject.run, RECORD)
+        return self.known.get(self.key(run, GroupedCoder(), None)) or self.row(record_pipeline())
+
+    def key(self, run: Run, coder: Coder, budget: int | None) -> str:
+        """Tells apart whatever makes the row of the export of `run` another."""
+        spelled = f"{source(run.quant)} {coder} {budget} {self.bench.calibration_tokens}"
+        return point_key(self.bench.subject.fingerprint, spelled)
 
     def at_loss(self, run: Run, name: str, goal: Row, start: Row) -> Row:
         """The fewest bytes found at which `run` loses no more than `goal`; `start` is `run` at other bytes."""
@@ -250,10 +190,21 @@ class Ruler:
 
     def measured(self, run: Run, name: str, *, coder: Coder, budget: int | None = None) -> Row:
         """The row of the export of `run` under `coder`, brought to `budget` bytes if there are any."""
+        key = self.key(run, coder, budget)
+        if key not in self.known:
+            if not self.measures:
+                raise NotMeasured("not measured")
+            with self.lock(key):
+                self.read()
+                if key not in self.known:
+                    row = self.freshly_measured(run, name, coder=coder, budget=budget)
+                    append(self.path, json.dumps({"key": key, **row._asdict()}) + "\n")
+                    self.known[key] = row
+        return self.known[key]._replace(name=name)
+
+    def freshly_measured(self, run: Run, name: str, *, coder: Coder, budget: int | None) -> Row:
+        """As `measured`, whatever is known."""
         subject = self.bench.subject
-        key = point_key(subject.fingerprint, f"{source(run.quant)} {coder} {budget} {self.bench.calibration_tokens}")
-        if key in self.known:
-            return self.known[key]._replace(name=name)
         say(name)
         exact = self.bench.exact_bpb()
         forget_peak()
@@ -273,10 +224,7 @@ class Ruler:
         self.kept = made._replace(lost=lost)
         codes = sum(row.size for row in artifact_ledger(artifact, (coder,)) if row.kind == "codes")
         times = (encode_seconds, decode_seconds)
-        row = Row(name, len(artifact), lost, *times, encode_mib, held, len(artifact) - codes)
-        append(self.path, json.dumps({"key": key, **row._asdict()}) + "\n")
-        self.known[key] = row
-        return row
+        return Row(name, len(artifact), lost, *times, encode_mib, held, len(artifact) - codes)
 
 
 def say(text: str) -> None:
@@ -298,18 +246,23 @@ def peak_mib() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
-def table(title: str, ruler: Ruler, pipelines: Sequence[Pipeline], done: dict[str, Row]) -> None:
-    """Measure and print `pipelines`; what cannot be made is named and left out."""
-    print(f"\n{title}", flush=True)
-    print(f"| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}", flush=True)
+def table(title: str, ruler: Ruler, pipelines: Sequence[Pipeline], *, waits: bool) -> None:
+    """Measure and print `pipelines`; what cannot be made is named and left out, and so is what another part makes."""
+    record, weights = ruler.record(), ruler.bench.subject.params
+    print(f"\n{title}\n| {' | '.join(HEAD)} |\n|{'---|' * len(HEAD)}", flush=True)
+    print(f"| {' | '.join(told_row(record, record, weights))} |", flush=True)
     for pipeline in pipelines:
         try:
-            row = ruler.row(pipeline, done)
-        except GolfError as error:
-            print(f"| {pipeline.name} | not here: {error.cause} |" + " |" * (len(HEAD) - 2), flush=True)
+            with ruler.lock(pipeline.name, waits=waits):
+                row = ruler.row(pipeline)
+        except Timeout:
+            say(f"{pipeline.name}: another part is at it")
             continue
-        done.setdefault(pipeline.name, row)
-        print(f"| {' | '.join(told_row(row, done[RECORD_NAME], ruler.bench.subject.params))} |", flush=True)
+        except GolfError as error:
+            cause = error.cause if isinstance(error, NotMeasured) else f"not here: {error.cause}"
+            print(f"| {pipeline.name} | {cause} |" + " |" * (len(HEAD) - 2), flush=True)
+            continue
+        print(f"| {' | '.join(told_row(row, record, weights))} |", flush=True)
 
 
 HEAD = (
@@ -361,34 +314,68 @@ def parsed_options() -> Any:
     parser.add_argument("--folder", type=Path, help="for Hessians and measured rows; a folder of the run by default")
     parser.add_argument("--no-ablations", action="store_true")
     parser.add_argument("--fresh", action="store_true")
-    return parser.parse_args()
+    parser.add_argument("--part", type=part_of, help="as 2/4: one of four processes that share the rows and the cores")
+    parser.add_argument("--table", action="store_true", help="print what has been measured")
+    options = parser.parse_args()
+    if options.fresh and (options.part or options.table):
+        parser.error("--fresh is for one process that measures; give the parts another --folder")
+    return options
+
+
+def part_of(told: str) -> tuple[int, int]:
+    """(number, parts) of a text such as 2/4."""
+    number, _, parts = told.partition("/")
+    if not (number.isdigit() and parts.isdigit() and 1 <= int(number) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{told!r} is not one of 1/4, 2/4, 3/4 and 4/4")
+    return int(number), int(parts)
+
+
+def keep_to_share(number: int, parts: int) -> None:
+    """Leave the cores of the other parts to them, where the system can (Linux)."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    share = cores[(number - 1) * len(cores) // parts : number * len(cores) // parts] or cores
+    os.sched_setaffinity(0, share)
+    torch.set_num_threads(len(share))
+
+
+def scored_elsewhere(subject: Subject) -> Subject:
+    """`subject` under the fingerprint of the device that the rows in its folder come from."""
+    for device in ("cuda", "cpu"):
+        validation = replace(subject.validation, place=Place(torch.device(device)))
+        fingerprint = fingerprint_of(subject.weights_digest, validation)
+        there = replace(subject, validation=validation, fingerprint=fingerprint)
+        if Workbench(subject=there).exact_known() is not None:
+            return there
+    raise GolfError("nothing of this checkpoint and text is in the folder", evidence=str(subject.folder))
 
 
 def main() -> None:
     """Measure and print both tables."""
     options = parsed_options()
+    if options.part is not None:
+        keep_to_share(*options.part)
     asked = Source(options.run, options.weights, tuple(options.settings), options.data, options.data_root, options.runs)
-    subject = open_subject(asked, Place(pick_device(options.device)), tokens=options.tokens)
+    place = Place(torch.device("cpu") if options.table else pick_device(options.device))
+    subject = open_subject(asked, place, tokens=options.tokens)
     if options.folder is not None:
         subject = replace(subject, folder=options.folder)
     subject.folder.mkdir(parents=True, exist_ok=True)
+    if options.table:
+        subject = scored_elsewhere(subject)
     bench = Workbench(subject=subject, calibration_tokens=options.calibration_tokens, told=lambda step: say(step.label))
-    ruler, done = Ruler(bench, fresh=options.fresh), dict[str, Row]()
-    say("scoring the trained weights")
+    ruler = Ruler(bench, fresh=options.fresh, measures=not options.table)
     print(f"{subject.run.name}, {subject.params:,} parameters, {len(subject.validation.target_bytes):,} tokens scored")
     print(f"trained weights: {bench.exact_bpb():.5f} bpb; device {subject.validation.place.device}", flush=True)
 
     def chosen(pipelines: tuple[Pipeline, ...]) -> list[Pipeline]:
         return [p for p in pipelines if not options.only or any(part in p.name for part in options.only)]
 
-    coder, told = record_coder()
-    record = Pipeline(name=f"record ({told})", settings=RECORD, coder=coder)
-    done[RECORD_NAME] = ruler.row(record, done)
-    table("Pipelines", ruler, [record, *chosen(PIPELINES)], done)
+    waits = options.part is None
+    table("Pipelines", ruler, chosen(PIPELINES), waits=waits)
     if not options.no_ablations:
-        ours = f"artifact.coder={OUR_CODER}"
-        ablations = tuple(replace(item, settings=(ours, *item.settings)) for item in ABLATIONS)
-        table("Ablations", ruler, chosen(ablations), done)
+        table("Ablations", ruler, chosen((PIPELINES[0], *ABLATIONS)), waits=waits)
 
 
 if __name__ == "__main__":

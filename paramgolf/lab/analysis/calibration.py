@@ -1,9 +1,11 @@
 """Hessians of a trained checkpoint, collected as the export of its run does and kept in a file for the next time."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
+from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -26,22 +28,32 @@ def calibrated(subject: Subject, quant: QuantConfig, tokens: int | None) -> dict
     spelled = (
         f"{subject.fingerprint} {subject.dataset.fingerprint} {source(quant.calibration)} {tokens} {sorted(wanted)}"
     )
+    subject.folder.mkdir(parents=True, exist_ok=True)
     file = subject.folder / f"hessians_{hashlib.sha256(spelled.encode()).hexdigest()[:12]}.safetensors"
-    if file.exists():
-        return load_file(file)
+    # Of several processes one collects, and the others find what it left.
+    with FileLock(subject.folder / ".calibration.lock"):
+        if not file.exists():
+            write_hessians(file, collected(subject, quant, tokens))
+    return load_file(file)
+
+
+def collected(subject: Subject, quant: QuantConfig, tokens: int | None) -> dict[str, Tensor]:
+    """The Hessians of `subject`, from its text."""
     run = replace(subject.run, quant=quant)
     place = subject.validation.place
     session = Session(run=run, folder=RunFolder(subject.folder), dataset=subject.dataset, place=place, events=Events())
     model = subject.load_trained()
     batches = quant.calibration.batches(model, calibration_text(session))
-    hessians = collect_hessians(model, batches if tokens is None else first_tokens(batches, tokens), quant)
-    subject.folder.mkdir(parents=True, exist_ok=True)
-    for leftover in subject.folder.glob("hessians_*.partial"):
+    return collect_hessians(model, batches if tokens is None else first_tokens(batches, tokens), quant)
+
+
+def write_hessians(file: Path, hessians: Mapping[str, Tensor]) -> None:
+    """Keep `hessians`, and nothing of what a killed process has left half written."""
+    for leftover in file.parent.glob("hessians_*.partial"):
         leftover.unlink()
     partial = file.with_suffix(".partial")
-    save_file(hessians, partial)
+    save_file(dict(hessians), partial)
     partial.replace(file)
-    return hessians
 
 
 def first_tokens(batches: Iterator[Batch], tokens: int) -> Iterator[Batch]:

@@ -88,16 +88,24 @@ class Workbench:
 
     def exact_bpb(self) -> float:
         """Score of the trained weights, nothing rounded."""
-        key = point_key(self.subject.fingerprint, "trained weights")
-        known = None if self.fresh else self.book.get(key)
-        if known is None or known.bpb is None:
+        known = None if self.fresh else self.exact_known()
+        if known is None:
             began = time.perf_counter()
-            bpb = self.score()
-            known = Point("trained weights", "exact", 4 * self.subject.params, bpb, 0.0, 0.0, 0.0)
-            self.book.add(key, known)
-            self.told(Step(0, 0, f"trained weights: {bpb:.4f} bpb in {time.perf_counter() - began:.0f} s", None))
-        assert known.bpb is not None
-        return known.bpb
+            known = self.score()
+            point = Point("trained weights", "exact", 4 * self.subject.params, known, 0.0, 0.0, 0.0)
+            self.book.add(self.exact_key, point)
+            self.told(Step(0, 0, f"trained weights: {known:.4f} bpb in {time.perf_counter() - began:.0f} s", None))
+        return known
+
+    def exact_known(self) -> float | None:
+        """The same where it is in the book."""
+        point = self.book.get(self.exact_key)
+        return None if point is None else point.bpb
+
+    @property
+    def exact_key(self) -> str:
+        """Where the trained weights stand in the book."""
+        return point_key(self.subject.fingerprint, "trained weights")
 
     def score(self, stored: Mapping[str, Stored] | None = None) -> float:
         """Bits per byte of the model with `stored` weights, or with the trained ones."""
