@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from paramgolf.model.kernels.squared_feed_forward import packed_derivative, packed_square
+from paramgolf.model.kernels.squared_feed_forward import packed_derivative, packed_square, quack_present
 
 SLOPE = 0.5
 CHECKED = 512
@@ -75,8 +75,8 @@ def drawn(*shape: int, scale: float = 1.0) -> Tensor:
     return (scale * torch.randn(*shape, device="cuda" if torch.cuda.is_available() else "cpu")).bfloat16()
 
 
-def quack_runs() -> bool:
-    return torch.cuda.is_available() and find_spec("quack") is not None and find_spec("quack.epilogue") is not None
+def quack_here() -> bool:
+    return torch.cuda.is_available() and quack_present()
 
 
 Candidate = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -108,7 +108,7 @@ def triton_candidates() -> Iterator[tuple[str, Candidate]]:
 
 def quack_candidates() -> Iterator[tuple[str, Candidate]]:
     """Tilings of QuACK's, the likely ones first."""
-    if not quack_runs():
+    if not quack_here():
         return
     turns, together = ((128, 192), (128, 208), (128, 128), (192, 128)), ((128, 256), (256, 128), (256, 192))
     cuts = [(*shape, pingpong, (2, 1), 8) for pingpong in (True, False) for shape in (turns if pingpong else together)]
@@ -188,7 +188,7 @@ def untouched(acc: Any) -> dict[str, Any]:
 
 def show_quack(way: str, left: Tensor, right: Tensor, flops: float) -> None:
     """The same product by QuACK: two groups in turn or one tile, its depth split where there are few tiles."""
-    if not quack_runs():
+    if not quack_here():
         return
     from quack.epilogue.frontend import gemm_epilogue
 

@@ -28,6 +28,7 @@ from paramgolf.model.kernels.softcapped_loss import head_nats, softcapped_costs,
 from paramgolf.model.kernels.squared_feed_forward import (
     packed_derivative,
     packed_square,
+    quack_runs,
     squared_feed_forward,
     squared_up,
     squared_up_eight_bits,
@@ -142,14 +143,36 @@ def on_gpu(*shape: int, scale: float = 1.0) -> Tensor:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("library", ["triton", "quack"])
 @pytest.mark.parametrize(("rows", "width", "hidden"), [(512, 512, 2048), (200, 64, 192), (1000, 512, 1536)])
-def test_squared_products_equal_their_twins(rows: int, width: int, hidden: int) -> None:
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_squared_products_equal_their_twins(library: str, rows: int, width: int, hidden: int, slope: float) -> None:
     x, up, down = on_gpu(rows, width), on_gpu(hidden, width, scale=width**-0.5), on_gpu(width, hidden)
-    a = squared_up(x, up, 0.5)
-    assert error(a, packed_square(x.float() @ up.float().T, 0.5)) < 1e-3
     gradient = on_gpu(rows, width)
-    wanted = (gradient.float() @ down.float()) * packed_derivative(a, 0.5)
-    assert error(squared_up_gradient(gradient, down, a, 0.5), wanted) < 4e-3
+    if library == "quack":
+        if not quack_runs(x):
+            pytest.skip("needs quack-kernels 0.6 and a Hopper")
+        from paramgolf.model.kernels.gpu.quack_products import (
+            QuackTiling,
+            run_quack_square,
+            run_quack_square_derivative,
+        )
+
+        a = run_quack_square(x, up, slope, QuackTiling())
+        of_h = run_quack_square_derivative(gradient, down, a, slope, QuackTiling())
+    else:
+        from paramgolf.model.kernels.gpu.squared_products import Tiling, run_squared_product
+
+        a = run_squared_product(x, up, None, slope, Tiling())
+        of_h = run_squared_product(gradient, down, a, slope, Tiling())
+    exact = x.float() @ up.float().T
+    assert error(a, packed_square(exact, slope)) < 1e-3
+    signs = (a.view(torch.int16) & 1).bool()
+    assert (signs == (exact < 0))[exact.abs() > 1e-3].all()
+    assert error(of_h, (gradient.float() @ down.float()) * packed_derivative(a, slope)) < 4e-3
+    if library == "quack":
+        assert torch.equal(a, squared_up(x, up, slope))
+        assert torch.equal(of_h, squared_up_gradient(gradient, down, a, slope))
 
 
 @pytest.mark.gpu

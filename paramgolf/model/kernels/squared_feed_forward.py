@@ -7,6 +7,8 @@ backward pass needs no h. Against separate passes that saves, of (N, hidden) ten
 and a write and two reads backward. The price is one bit of the precision of `a`.
 """
 
+from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -30,9 +32,24 @@ def packed_derivative(a: Tensor, slope: float) -> Tensor:
     return 2 * torch.where((a.view(torch.int16) & 1) == 1, -slope * root, root)
 
 
+def quack_runs(x: Tensor) -> bool:
+    """Whether the products run through QuACK's kernels: it is installed, with epilogues, and `x` is on a Hopper."""
+    return torch.cuda.get_device_capability(x.device)[0] == 9 and quack_present()
+
+
+@cache
+def quack_present() -> bool:
+    """Whether there is a QuACK that takes epilogues (0.6 or later)."""
+    return find_spec("quack") is not None and find_spec("quack.epilogue") is not None
+
+
 @library.custom_op("paramgolf::squared_up", mutates_args=())
 def squared_up(x: Tensor, weight: Tensor, slope: float) -> Tensor:
     """x (N, D), weight (H, D) bf16 -> (N, H) `packed_square` of their product."""
+    if quack_runs(x):
+        from paramgolf.model.kernels.gpu.quack_products import QuackTiling, run_quack_square
+
+        return run_quack_square(x, weight, slope, QuackTiling())
     from paramgolf.model.kernels.gpu.squared_products import Tiling, run_squared_product
 
     return run_squared_product(x, weight, None, slope, Tiling())
@@ -61,6 +78,10 @@ def squared_up_shape(x: Tensor, weight: Tensor, slope: float) -> Tensor:
 @library.custom_op("paramgolf::squared_up_gradient", mutates_args=())
 def squared_up_gradient(gradient: Tensor, weight: Tensor, a: Tensor, slope: float) -> Tensor:
     """gradient (N, D) of y, weight (D, H) of the second projection, a (N, H) -> (N, H), the gradient of h."""
+    if quack_runs(a):
+        from paramgolf.model.kernels.gpu.quack_products import QuackTiling, run_quack_square_derivative
+
+        return run_quack_square_derivative(gradient, weight, a, slope, QuackTiling())
     from paramgolf.model.kernels.gpu.squared_products import Tiling, run_squared_product
 
     return run_squared_product(gradient, weight, a, slope, Tiling())
