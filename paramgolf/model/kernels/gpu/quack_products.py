@@ -6,7 +6,9 @@ and `square_derivative` of `squared_products`. Source: github.com/Dao-AILab/quac
 flash-attn-4.
 """
 
+from collections.abc import Callable
 from functools import cache
+from inspect import Parameter, Signature
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -25,22 +27,33 @@ class QuackTiling(NamedTuple):
     """How many tiles wide the order of tiles is, for the cache."""
 
 
-def square_of_sum(acc: Any, slope: Any) -> dict[str, Any]:
+def square_of_sum(h: Any, slope: Any) -> dict[str, Any]:
     """(h or slope·h)², its lowest bf16 bit telling whether h was negative."""
     from cutlass import Float32, Int32, cute
 
-    leaky = cute.arch.fmax(acc, acc * slope)  # slope is at most 1
+    leaky = cute.arch.fmax(h, h * slope)  # slope is at most 1
     bits = (leaky * leaky).bitcast(Int32)
-    sign = (acc.bitcast(Int32) >> 31) & 65536
+    sign = (h.bitcast(Int32) >> 31) & 65536
     return {"D": (((bits + (sign ^ 65536)) & -131072) | sign).bitcast(Float32)}
 
 
-def sum_times_derivative(acc: Any, c: Any, step: Any) -> dict[str, Any]:
-    """acc · d(a)/d(h) of the square `c` with its sign; `step` is from 2 to what a negative h has in its place."""
+def sum_times_derivative(total: Any, square: Any, step: Any) -> dict[str, Any]:
+    """The sum times d(a)/d(h) of the square with its sign; `step` is from 2 to what a negative h has in its place."""
     from cutlass import Float32, Int32, cute
 
-    negative = ((c.bitcast(Int32) >> 16) & 1).to(Float32)
-    return {"D": acc * (cute.math.sqrt(c, approx=True) * (negative * step + 2.0))}
+    negative = ((square.bitcast(Int32) >> 16) & 1).to(Float32)
+    return {"D": total * (cute.math.sqrt(square, approx=True) * (negative * step + 2.0))}
+
+
+def under_names(work: Callable[..., Any], *names: str) -> Callable[..., Any]:
+    """`work` with the parameters `acc` and `names`, by which the library goes: whatever shortens ours leaves them."""
+
+    def called(total: Any, **given: Any) -> Any:
+        return work(total, *(given[name] for name in names))
+
+    parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("acc", *names)]
+    called.__signature__ = Signature(parameters)
+    return called
 
 
 @cache
@@ -48,8 +61,9 @@ def quack_epilogues() -> tuple[Any, Any]:
     """Both, known to the library; what it compiles is kept with them."""
     from quack.epilogue.frontend import gemm_epilogue
 
-    made = gemm_epilogue()
-    return made(square_of_sum), made(sum_times_derivative)
+    epilogue = gemm_epilogue()
+    forward, backward = under_names(square_of_sum, "slope"), under_names(sum_times_derivative, "c", "step")
+    return epilogue(forward), epilogue(backward)
 
 
 def run_quack_square(x: Tensor, weight: Tensor, slope: float, how: QuackTiling) -> Tensor:
