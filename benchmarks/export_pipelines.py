@@ -21,11 +21,9 @@ import argparse
 import json
 import math
 import os
-import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +31,7 @@ from typing import Any, NamedTuple
 import torch
 from export_rows import ABLATIONS, PIPELINES, RECORD, RECORD_NAME, Pipeline, record_pipeline
 from filelock import FileLock, Timeout
+from process_memory import forget_peak, peak_mib
 from record_coder import GroupedCoder
 
 from paramgolf.artifact.container import pack, unpack
@@ -230,20 +229,6 @@ class Ruler:
 def say(text: str) -> None:
     """Tell how far it is, on the stream that is not the table's."""
     print(f"[{time.perf_counter() - BEGAN:6.1f} s] {text}", file=sys.stderr, flush=True)
-
-
-def forget_peak() -> None:
-    """Let the peak of memory begin at what the process holds now, where the system can (Linux)."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_mib() -> int:
-    """The most memory the process has held, MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) >> 10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
 def table(title: str, ruler: Ruler, pipelines: Sequence[Pipeline], *, waits: bool) -> None:
