@@ -1,7 +1,8 @@
-"""Short names for fields, methods and keyword arguments, which a minifier leaves alone: it cannot see their ends.
+"""Short names for everything that a script names itself: globals, locals, parameters, fields, methods.
 
-A renaming of one identifier everywhere changes nothing, unless others know it: libraries, strings, files. What they may
-know keeps its name. So does everything that modules of torch hold, because parameters are called after it.
+One identifier gets one name wherever it stands, so that a compressor which has seen `tokens` once knows the letter for
+it; identifiers that never stand in one function share letters, the most used first. A renaming of one identifier
+everywhere changes nothing, unless others know it: libraries, strings, files. What they may know keeps its name.
 """
 
 import ast
@@ -12,92 +13,66 @@ import keyword
 import re
 import string
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 
-from paramgolf.bundle.guards import OTHERS, called
+from paramgolf.bundle.guards import OTHERS
+from paramgolf.bundle.identifiers import Identifiers, Keywords, Word, own_fields, targets_of
 
 SPOKEN = frozenset({"Result", "WithinBudget"})
 """Classes whose fields are written to files."""
 
 
 def with_short_names(tree: ast.Module) -> ast.Module:
-    """`tree`, changed in place, with the shortest names for the identifiers of its own that are used most."""
-    own = own_identifiers(tree) - known_to_others(tree)
-    counts = Counter(identifiers(tree))
-    free = (name for name in short_names() if name not in counts and name not in taken_words())
-    chosen = dict(zip(sorted(own, key=lambda name: (-counts[name] * len(name), name)), free))
-    for node in ast.walk(tree):
-        for place in PLACES.get(type(node), ()):
-            old = getattr(node, place)
-            if isinstance(old, str):
-                setattr(node, place, chosen.get(old, old))
+    """`tree`, changed in place, with the shortest names for the identifiers that are used most."""
+    keywords = Keywords(tree)
+    others = known_to_others(tree) | keywords.unknown
+    found = Identifiers(tree, frozenset(own_fields(tree) - others), keywords)
+    chosen = chosen_names(found)
+    for node, place, word in found.slots:
+        if isinstance(node, ast.alias):
+            node.asname = None if chosen[word] == node.name else chosen[word]
+        else:
+            setattr(node, place, chosen[word])
     return tree
 
 
-PLACES: dict[type[ast.AST], tuple[str, ...]] = {
-    ast.Name: ("id",),
-    ast.Attribute: ("attr",),
-    ast.keyword: ("arg",),
-    ast.arg: ("arg",),
-    ast.FunctionDef: ("name",),
-    ast.ClassDef: ("name",),
-    ast.ExceptHandler: ("name",),
-}
-"""Where identifiers stand in source, imports left out."""
-
-
-def identifiers(tree: ast.AST) -> Iterator[str]:
-    """Every use of an identifier."""
-    for node in ast.walk(tree):
-        for place in PLACES.get(type(node), ()):
-            name = getattr(node, place)
-            if isinstance(name, str):
-                yield name
-
-
-def own_identifiers(tree: ast.Module) -> set[str]:
-    """Fields, methods, attributes and parameters that the program itself defines."""
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef):
-            for item in node.body:
-                found |= {inner.id for inner in targets_of(item)}
-                found |= {item.name} if isinstance(item, ast.FunctionDef) else set()
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            found.add(node.attr)
-        elif isinstance(node, ast.FunctionDef):
-            found |= {argument.arg for argument in (*node.args.args, *node.args.kwonlyargs)}
-    return {name for name in found if not name.startswith("__") and len(name) > 2}
-
-
-def targets_of(item: ast.stmt) -> list[ast.Name]:
-    """The names that a statement in a class assigns."""
-    targets = item.targets if isinstance(item, ast.Assign) else [item.target] if isinstance(item, ast.AnnAssign) else []
-    return [target for target in targets if isinstance(target, ast.Name)]
+def chosen_names(found: Identifiers) -> dict[Word, str]:
+    """A name for each word, other than what else is named where the word stands."""
+    counts = Counter(word for _, _, word in found.slots)
+    spread = {word: len(spaces) for word, spaces in found.spaces.items()}
+    taken = defaultdict(set, {space: set(names) for space, names in found.kept.items()})
+    chosen: dict[Word, str] = {}
+    for word in sorted(counts, key=lambda word: (-(counts[word] ** 2) * spread[word], word)):
+        places = found.spaces[word]
+        chosen[word] = next(name for name in short_names() if not any(name in taken[place] for place in places))
+        for place in places:
+            taken[place].add(chosen[word])
+    return chosen
 
 
 def known_to_others(tree: ast.Module) -> set[str]:
-    """Identifiers that must stay: of libraries, in strings, passed to what is not ours, in modules, in files."""
+    """Identifiers that must stay wherever they name an attribute: of libraries, in strings, in files."""
     found = library_words(tree) | set(dir(builtins))
-    defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    inside: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found |= set(re.findall(r"\w+", node.value))
-        elif isinstance(node, ast.Call) and (called(node) not in defined or called(node) in found):
-            found |= {item.arg for item in node.keywords if item.arg}
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            found |= {word for alias in node.names for word in (alias.asname or alias.name).split(".")}
+            words = re.findall(r"\w+", node.value)
+            inside |= {*words}
+            # Attributes are asked for by whole strings; the options of a parser become attributes.
+            found |= {*words} if node.value.startswith("--") or node.value.isidentifier() else set()
         elif isinstance(node, ast.ClassDef) and node.name in SPOKEN:
             found |= {target.id for item in node.body for target in targets_of(item)}
-    return found | module_attributes(tree)
+        elif isinstance(node, ast.ClassDef):
+            found |= {item.arg for item in node.keywords if item.arg}
+    return found | (module_attributes(tree) & inside)
 
 
 def module_attributes(tree: ast.Module) -> set[str]:
-    """Attributes that modules of torch assign to themselves."""
+    """Attributes that modules of torch assign to themselves: parameters are called after them, as strings may tell."""
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
 
     def is_module(node: ast.ClassDef) -> bool:
@@ -135,11 +110,8 @@ def imported_things(tree: ast.Module) -> Iterator[Any]:
 
 def short_names() -> Iterator[str]:
     """Identifiers of one letter, then two, and so on."""
+    taken = {*keyword.kwlist, *keyword.softkwlist, *dir(builtins)}
     for length in itertools.count(1):
         for letters in itertools.product(string.ascii_letters, repeat=length):
-            yield "".join(letters)
-
-
-def taken_words() -> set[str]:
-    """Words that cannot be chosen."""
-    return {*keyword.kwlist, *keyword.softkwlist, *dir(builtins)}
+            if (name := "".join(letters)) not in taken:
+                yield name

@@ -41,17 +41,16 @@ def minified(lean: str) -> str:
 
 
 def small(source: str) -> str:
-    """`source` without blanks, its locals and globals renamed; a lone underscore stays. Raises `UsageError`."""
+    """`source` without blanks. Raises `UsageError`."""
     try:
         import python_minifier
     except ImportError:
         raise UsageError("python-minifier is not installed", fix="pip install python-minifier") from None
 
-    # Kernels of Triton may not read hoisted globals, and operators of torch go by the annotations that are still there.
+    # Operators of torch go by the annotations that are still there.
     return python_minifier.minify(
         source,
-        preserve_globals=["_"],
-        rename_globals=True,
+        rename_locals=False,
         hoist_literals=False,
         remove_annotations=python_minifier.RemoveAnnotationsOptions(False, False, False, False),
         remove_literal_statements=True,
@@ -80,7 +79,9 @@ def mixed_loader(text: str) -> bytes:
     kept = {mixed_text.__name__, coded_bits.__name__, "squashed", "calls_after", "RADIX", "REST"}
     needed = [node for node in tree.body if isinstance(node, ast.Import) or kept & {*made_names(node)}]
     lean = "\n".join(ast.unparse(slim(node)) for node in needed)
-    program = small(f"{lean}\nscript = mixed_text({len(text)}, coded_bits(_))\n{run_text('script', 'triton' in text)}")
+    program = minified(
+        f"{lean}\nscript = mixed_text({len(text)}, coded_bits(_))\n{run_text('script', 'triton' in text)}"
+    )
     literal, encoding = dense_literal(zlib.compress(program.encode(), 9, wbits=-15))
     code = mixed_code(text)
     return f"{encoding}\nimport zlib;_=r'''{code}''';exec(zlib.decompress({literal},-15))\n".encode("latin-1")

@@ -87,10 +87,12 @@ def test_a_name_of_a_library_stays():
     assert "unheard_of" not in short
 
 
-def test_attributes_of_modules_stay():
+def test_attributes_of_modules_that_strings_tell_of_stay():
     """Parameters are called after them."""
-    source = "from torch import nn\nclass A(nn.Module):\n    def reset(self): self.my_projection = 1\n"
-    assert "my_projection" in ast.unparse(with_short_names(ast.parse(source)))
+    source = "from torch import nn\nclass A(nn.Module):\n    def reset(self): self.my_projection = self.my_bias = 1\n"
+    short = ast.unparse(with_short_names(ast.parse(source + "pattern = r'my_bias\\.[0-9]'")))
+    assert "my_projection" not in short
+    assert short.count("my_bias") == 2
 
 
 def test_annotations_that_operators_of_torch_read_are_kept():
