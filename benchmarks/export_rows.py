@@ -106,6 +106,8 @@ RECORD_ABLATIONS = (
     ("record, AWQ-lite too", (*RECORD, "quant.refine=awq_lite,lqer")),
     ("record, adaptive clip", (*RECORD, "quant.allocate=adaptive_clip")),
     ("record, columns as they come", (*RECORD, *UNORDERED)),
+    ("record, steps of 4 bits", (*RECORD, *(f"quant.{slot}.mantissa=4" for slot in MATRICES))),
+    ("record, steps of 2 bits", (*RECORD, *(f"quant.{slot}.mantissa=2" for slot in MATRICES))),
 )
 ABLATIONS = tuple(
     Pipeline(name=name, settings=(f"artifact.coder={OUR_CODER}", *settings), bytes_of=bytes_of)

@@ -303,19 +303,3 @@ def require(tensor: Tensor, *dtypes: torch.dtype) -> None:
     """Assert that an array of a term is of one of `dtypes` and on the CPU, where alone it is decoded."""
     assert tensor.dtype in dtypes, f"{tensor.dtype} is not one of {dtypes}"
     assert tensor.device.type == "cpu", f"stored weights live on the CPU, not on {tensor.device}"
-
-
-def coarse_scales(scale: Tensor, mantissa_bits: int) -> Tensor:
-    """fp16 `scale` with only `mantissa_bits` of its 10 bits of mantissa, to the nearest; steps of 2^-mantissa_bits.
-
-    To be applied before codes are chosen, which then take up the difference: a scale that is off by 3 % costs next to
-    nothing, and 53,000 scales of 4 bits of mantissa take 15 KB where those of 10 take 55 KB (docs/artifact.md).
-    """
-    require(scale, torch.float16)
-    assert 0 <= mantissa_bits <= 10, mantissa_bits
-    dropped = 10 - mantissa_bits
-    magnitude = scale.abs().view(torch.int16).int()
-    # An fp16 number is ordered as its bits are; the largest finite one of so few bits is as far as it goes.
-    rounded = (magnitude + (1 << dropped >> 1)) >> dropped << dropped
-    largest = 0x7BFF >> dropped << dropped
-    return rounded.clamp(max=largest).to(torch.int16).view(torch.float16).copysign(scale)

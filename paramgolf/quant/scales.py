@@ -35,6 +35,12 @@ def stored_scale(scale: Tensor, mantissa: int = MANTISSA) -> Tensor:
     return (((bits + (1 << (dropped - 1))) >> dropped) << dropped).to(torch.int16).view(torch.float16)
 
 
+def refuse_mantissa(mantissa: int) -> None:
+    """Raise `ValueError` unless an fp16 step can keep `mantissa` bits behind the leading one."""
+    if not 0 <= mantissa <= MANTISSA:
+        raise ValueError(f"an fp16 step keeps 0 to {MANTISSA} bits of its mantissa, not {mantissa}")
+
+
 def best_grid(matrix: Tensor, scales: Tensor, codes: Sequence[Tensor], *, by_row: bool) -> RowGrid:
     """The alternative of least squared error, for all rows together or `by_row`; of equals the first.
 

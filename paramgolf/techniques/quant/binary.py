@@ -3,7 +3,8 @@
     ŵ = sign(w) · fp16(mean |w|)                over `group` neighbouring columns
 
 Source: quantization catalogue Q10; arXiv 1603.05279. Measured: 1.1239 bpb with 106 M parameters after 50,000 steps.
-Cost: 1 bit a weight and 16 a group; nothing is left for a general compressor.
+Cost: 1 bit a weight and 16 a group; nothing is left for a general compressor. Scales of groups of 128 of pr1855's
+weights take 6.8 % of the bytes under `mixing`; with 5 bits of mantissa 3.2 %.
 Pitfalls: weights that were not trained for it lose six tenths of their norm. The group must be that of training.
 """
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from paramgolf.lowbit import LowBit, binary_codes, refuse_group
+from paramgolf.quant.scales import MANTISSA, refuse_mantissa, stored_scale
 from paramgolf.registry import technique
 from paramgolf.stored import Signs, Stored, rows_and_columns
 
@@ -27,9 +29,12 @@ class Binary:
 
     group: int = 128
     """Columns that share a scale; a power of two."""
+    mantissa: int = MANTISSA
+    """Bits behind the leading one that a scale keeps; fewer make the scales cheaper and all codes of a group wrong."""
 
     def __post_init__(self) -> None:
         refuse_group(self.group)
+        refuse_mantissa(self.mantissa)
 
     @property
     def low_bit(self) -> LowBit:
@@ -41,4 +46,5 @@ class Binary:
         shape = tuple(weight.shape)
         matrix = weight.detach().float().reshape(rows_and_columns(shape))
         codes, scale = binary_codes(matrix, self.group)
-        return Stored(shape, (Signs(codes=codes.to("cpu", torch.int8), scale=scale.half().cpu(), group=self.group),))
+        kept = stored_scale(scale, self.mantissa)
+        return Stored(shape, (Signs(codes=codes.to("cpu", torch.int8), scale=kept.cpu(), group=self.group),))

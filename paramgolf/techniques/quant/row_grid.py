@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from paramgolf.quant.rounding import nearest_codes
-from paramgolf.quant.scales import MANTISSA, best_grid, stored_scale
+from paramgolf.quant.scales import MANTISSA, best_grid, refuse_mantissa, stored_scale
 from paramgolf.quant.slots import ClipRule
 from paramgolf.registry import technique
 from paramgolf.stored import Grid, Stored, rows_and_columns
@@ -57,5 +57,4 @@ def refuse_grid(bits: int, mantissa: int) -> None:
     """Raise `ValueError` unless codes have 2 to 8 bits and steps a mantissa of at most ten."""
     if not 2 <= bits <= 8:
         raise ValueError(f"codes have 2 to 8 bits, not {bits}")
-    if not 0 <= mantissa <= MANTISSA:
-        raise ValueError(f"an fp16 step keeps 0 to {MANTISSA} bits of its mantissa, not {mantissa}")
+    refuse_mantissa(mantissa)

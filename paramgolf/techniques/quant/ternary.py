@@ -5,7 +5,9 @@
 The scale makes up for the zeros (shrinkage): ŵ has the mean magnitude s that w had, so that rounding ŵ once more, as
 the model's forward pass does, gives q and s back.
 Source: quantization catalogue Q10; PR #640, arXiv 2402.17764. Measured: 1.1570 bpb with 73.7 M parameters.
-Cost: 1.6 bits a weight and 16 a group; nothing is left for a general compressor.
+Cost: 1.6 bits a weight and 16 a group; nothing is left for a general compressor. Scales of groups of 128 of pr1855's
+weights take 4.3 % of the bytes under `mixing`; with 5 bits of mantissa 1.9 %, and an error of 0.0001 of the weights'
+energy more.
 Pitfalls: weights that were not trained for it lose half of their norm. The group must be that of training.
 """
 
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from paramgolf.lowbit import LowBit, group_means, refuse_group, ternary_codes
+from paramgolf.quant.scales import MANTISSA, refuse_mantissa, stored_scale
 from paramgolf.registry import technique
 from paramgolf.stored import Stored, Trits, rows_and_columns
 
@@ -29,9 +32,12 @@ class Ternary:
 
     group: int = 128
     """Columns that share a scale; a power of two."""
+    mantissa: int = MANTISSA
+    """Bits behind the leading one that a scale keeps; fewer make the scales cheaper and all codes of a group wrong."""
 
     def __post_init__(self) -> None:
         refuse_group(self.group)
+        refuse_mantissa(self.mantissa)
 
     @property
     def low_bit(self) -> LowBit:
@@ -44,5 +50,5 @@ class Ternary:
         matrix = weight.detach().float().reshape(rows_and_columns(shape))
         codes, scale = ternary_codes(matrix, self.group)
         filled = group_means(codes.abs(), self.group)
-        kept = torch.where(filled > 0, scale / filled, 0).half()
+        kept = stored_scale(torch.where(filled > 0, scale / filled, 0), self.mantissa)
         return Stored(shape, (Trits(codes=codes.to("cpu", torch.int8), scale=kept.cpu(), group=self.group),))

@@ -82,6 +82,25 @@ def test_five_trits_to_a_byte():
     assert scale.nbytes == 2 * 512 * 4
 
 
+@pytest.mark.parametrize("kind", [Ternary, Binary])
+def test_scales_of_few_bits_move_no_code_and_their_weights_by_little(kind):
+    weight = weight_of((64, 512))
+    fine, coarse = (kind(group=64, mantissa=bits)(weight, None).terms[0] for bits in (10, 3))
+    assert torch.equal(coarse.codes, fine.codes)
+    assert not (coarse.scale.view(torch.int16) & 127).any()
+    off = (coarse.scale.float() / fine.scale.float() - 1).abs()
+    assert 0 < off.max() <= 2**-4
+    again = kind(group=64, mantissa=3)(coarse.dense(), None).dense()
+    assert torch.equal(again, coarse.dense()), "what was exported is exported as it is"
+
+
+@pytest.mark.parametrize("kind", [Ternary, Binary])
+@pytest.mark.parametrize("mantissa", [-1, 11])
+def test_scales_of_other_bits_are_refused(kind, mantissa: int):
+    with pytest.raises(ValueError, match="mantissa"):
+        kind(mantissa=mantissa)
+
+
 @pytest.mark.parametrize("group", [0, 1, 3, 100, 65536])
 @pytest.mark.parametrize("kind", [Ternary, Binary, TernaryLinear, BinaryLinear])
 def test_groups_that_cannot_be_stored_are_refused(kind, group: int):
