@@ -24,6 +24,7 @@ from paramgolf.config import overridden
 from paramgolf.data.dataset import open_dataset
 from paramgolf.model.attention import attend, plan, present, takes
 from paramgolf.model.kernels.eight_bits import code_product, norm_codes, weight_codes
+from paramgolf.model.kernels.flash4 import flash4_backward, flash4_forward
 from paramgolf.model.kernels.lane_step import lane_step_gradient
 from paramgolf.model.kernels.mixed_norm import mixed_norm_gradient
 from paramgolf.model.kernels.own_value import own_value, own_value_gradient
@@ -92,6 +93,26 @@ def time_attention(run: Run, batch: Batch, device: torch.device) -> None:
             print(f"{backend:12} {kv:9d} {lie:>10} {forward:9.3f} {milliseconds(back, device):9.3f}", flush=True)
 
 
+def time_groups(run: Run, batch: Batch, device: torch.device) -> None:
+    """FlashAttention-4's backward pass: sums of shared keys' gradients kept in it, or left to the queries' kernel."""
+    model, edges, longest = run.model, batch.cu_seqlens, batch.max_seqlen
+    tokens, width = batch.ids.numel(), model.dim // model.heads
+    if edges is None or model.heads == model.kv_heads or "fa4" not in present(device.type):
+        return
+    q, k, v, dy = (
+        torch.randn(tokens, n, width, device=device).bfloat16()
+        for n in (model.heads, model.kv_heads, model.kv_heads, model.heads)
+    )
+    saved = [q, k, v, *flash4_forward(q, k, v, edges, longest, 0)]
+    whole, apart = (flash4_backward(dy, saved, edges, longest, 0, spread) for spread in (False, True))
+    sums = (apart[0], *(tensor.float().sum(-2) for tensor in apart[1:]))
+    off = [float((a.float() - b.float()).norm() / b.float().norm()) for a, b in zip(sums, whole)]
+    print("gradients of groups apart against together, relative:", *(f"{part:.1e}" for part in off))
+    for spread in (False, True):
+        spent = milliseconds(lambda: flash4_backward(dy, saved, edges, longest, 0, spread), device)  # noqa: B023
+        print(f"fa4 backward, groups {'apart' if spread else 'together':8} {spent:27.3f}", flush=True)
+
+
 def time_passes(run: Run, tokens: int, device: torch.device) -> None:
     """Kernels bound by memory, with what they read and write in a second."""
     model = run.model
@@ -106,13 +127,18 @@ def time_passes(run: Run, tokens: int, device: torch.device) -> None:
     channels = next((part.channels for part in model.on_qk if isinstance(part, Rope) and part.channels), width)
     turn = Rotation(rotary_rates(channels, 1e4), tokens).to(device)
     weights = {count: draw(count, dim).float() for count in (2, 3)}
-    halves = wide[:, : dim + kv * width]
+    halves, spread = wide[:, : dim + kv * width], q.view(tokens, kv, -1, width)
     rows: list[tuple[str, Callable[[], object], list[Tensor]]] = [
         ("queries and keys", lambda: query_key(wide, turn.cos, turn.sin, gain, kv, tokens), [halves, halves]),
         (
             "their gradient",
             lambda: query_key_gradient(wide, [q, k, v, v], turn.cos, turn.sin, gain, kv, tokens),
             [halves, q, k, v, v, wide],
+        ),
+        (
+            "the same, groups apart",
+            lambda: query_key_gradient(wide, [q, spread, spread, v], turn.cos, turn.sin, gain, kv, tokens),
+            [halves, q, spread, spread, v, wide],
         ),
         ("own value and gate", lambda: own_value(q, v, logits, 0.5, 1.0), [q, v, q]),
         ("their gradient", lambda: own_value_gradient(q, v, logits, q, 0.5, 1.0), [q, v, q, q, v]),
@@ -193,6 +219,7 @@ def main() -> None:
         lengths = batch.cu_seqlens.diff().double()
         print(f"{int((lengths > 0).sum())} documents in {options.tokens:,} tokens, ", end="")
         print(f"sum of squared lengths over tokens {float(lengths.square().sum()) / options.tokens:,.0f}")
+    time_groups(run, batch, device)
     time_attention(run, batch, device)
     if device.type == "cuda":
         time_kernels(run, options.tokens, device)

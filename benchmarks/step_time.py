@@ -37,7 +37,8 @@ GAINS = (
     "model.fused=loss,feed_forward,queries_keys,heads,scales,mix",
     "",
     "train.record=true",
-    "train.record=true model.fused=loss,feed_forward,queries_keys,heads,scales,mix,lanes,fp8",
+    "train.record=true model.fused=loss,feed_forward,queries_keys,heads,scales,mix,lanes,groups",
+    "train.record=true model.fused=loss,feed_forward,queries_keys,heads,scales,mix,lanes,groups,fp8",
 )
 """From FlexAttention and the compiler's kernels to everything, one optimization more in each."""
 

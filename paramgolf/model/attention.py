@@ -53,6 +53,11 @@ class AttentionPlan(NamedTuple):
     places: Tensor | None = None
     """(B, T) position of each token for rotations; None: every row counts from 0."""
 
+    @property
+    def takes_spread(self) -> bool:
+        """Whether `attend` takes keys and values once for every query head (`spread_heads`), and gains by it."""
+        return self.backend == "fa4"
+
     def within(self, window: int) -> "AttentionPlan":
         """The plan for a layer whose queries see `window` tokens."""
         return self if window == self.window else self._replace(mask=self.masks[window], window=window)

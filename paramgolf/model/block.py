@@ -13,7 +13,7 @@ from paramgolf.model.kernels.eight_bits import eight_bit_product, takes_eight_bi
 from paramgolf.model.kernels.mixed_norm import Merge, mixed_norm
 from paramgolf.model.kernels.own_value import without_own_value
 from paramgolf.model.kernels.query_key import Projected, queries_keys_values
-from paramgolf.model.slots import Half, Pass, PerLayer, Sublayers, Tap
+from paramgolf.model.slots import Half, Pass, PerLayer, SoftmaxCore, Sublayers, Tap
 from paramgolf.parts import Part, Role, project_together, wide_matrix
 
 
@@ -67,6 +67,12 @@ class Attention(Part):
             and power_of_two(dims.head_dim)
             and power_of_two(cast(Any, self.on_qk[1]).channels)
         )
+        self.spreads = (
+            "groups" in config.fused
+            and dims.heads != dims.kv_heads
+            and isinstance(self.core, SoftmaxCore)
+            and not self.on_value
+        )
         self.eight_bits = "fp8" in config.fused
         self.one_pass_heads = (
             "heads" in config.fused and kinds(self.on_heads) == ONE_PASS_HEADS and power_of_two(dims.head_dim)
@@ -97,7 +103,13 @@ class Attention(Part):
             eight_bits = self.eight_bits and takes_eight_bits(matrix)
             wide = eight_bit_product(x, matrix) if eight_bits else F.linear(x, matrix)
             q, k, v, tap = queries_keys_values(
-                wide, rotation.cos, rotation.sin, query.gain, self.k.heads, tapped=len(self.on_heads) > 0
+                wide,
+                rotation.cos,
+                rotation.sin,
+                query.gain,
+                self.k.heads,
+                tapped=len(self.on_heads) > 0,
+                spread=self.spreads and getattr(now.plan, "takes_spread", False),
             )
         else:
             q, k, v = (y.unflatten(-1, (-1, self.head_dim)) for y in project_together(x, projections))

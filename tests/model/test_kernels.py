@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from paramgolf.batch import Batch
+from paramgolf.model.attention import present
 from paramgolf.model.gpt import GPT
 from paramgolf.model.kernels.eight_bits import (
     NORM_STEP,
@@ -20,6 +21,7 @@ from paramgolf.model.kernels.eight_bits import (
     takes_eight_bits,
     weight_codes,
 )
+from paramgolf.model.kernels.flash4 import flash4_attention
 from paramgolf.model.kernels.lane_step import lane_step, plain_lane_step
 from paramgolf.model.kernels.mixed_norm import blended_norm, mixed_norm
 from paramgolf.model.kernels.own_value import without_own_value
@@ -347,6 +349,31 @@ def test_heads_in_one_pass_have_the_gradients_of_the_plain_ones(channels: int, r
         torch.autograd.grad(y, inputs, weight), torch.autograd.grad(wanted, exact, weight.float()), strict=True
     ):
         assert error(mine, theirs) < 1.5e-2
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("tapped", [False, True])
+def test_gradients_of_keys_that_query_heads_share_come_apart_and_add_up(tapped: bool, compiled: bool) -> None:
+    """FlashAttention-4 once for each head of the groups, the sums in the kernel of queries and keys."""
+    if "fa4" not in present("cuda"):
+        pytest.skip("needs flash-attn-4")
+    wide, gain, weight = on_gpu(1, 1000, 1024), on_gpu(8).float(), on_gpu(1, 1000, 8, 64)
+    edges = torch.tensor([0, 3, 300, 301, 1000, 1000], dtype=torch.int32, device="cuda")
+    turn = Rotation(rotary_rates(16, 1e4), 1024).cuda()
+
+    def work(wide: Tensor, gain: Tensor, spread: bool) -> Tensor:
+        found = queries_keys_values(wide, turn.cos, turn.sin, gain, 4, tapped=tapped, spread=spread)
+        y = flash4_attention(*found[:3], edges, 1000, 0)
+        return y * found.tap.repeat_interleave(2, 2) if tapped else y
+
+    results = []
+    for spread in (False, True):
+        inputs = wide.detach().requires_grad_(), gain.detach().requires_grad_()
+        y = (torch.compile(work, fullgraph=True) if compiled else work)(*inputs, spread)
+        results.append((y, *torch.autograd.grad(y, inputs, weight)))
+    for together, apart in zip(*results, strict=True):
+        assert error(apart, together) < 6e-3
 
 
 @pytest.mark.gpu

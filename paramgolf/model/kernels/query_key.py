@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, library
 
+from paramgolf.model.kernels.flash4 import spread_heads
+
 
 @library.custom_op("paramgolf::query_key", mutates_args=())
 def query_key(wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int) -> tuple[Tensor, Tensor]:
@@ -35,7 +37,10 @@ def query_key_shapes(
 def query_key_gradient(
     wide: Tensor, gradients: list[Tensor], cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of `wide` and `gain` from those of q, k, v and, where it has one, of v as it was tapped."""
+    """Gradients of `wide` and `gain` from those of q, k, v and, where it has one, of v as it was tapped.
+
+    Those of k and v may be (N, K, groups, E): they are added up.
+    """
     from paramgolf.model.kernels.gpu.query_key_rows import run_query_key_backward
 
     return run_query_key_backward(wide, gradients, cos, sin, gain, kv, length)
@@ -54,15 +59,18 @@ class QueryKey(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, sizes: tuple[int, int], tapped: bool
+        ctx: Any, wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, sizes: tuple[int, int], how: tuple[bool, bool]
     ) -> Any:
-        """Keeps what it was given; `sizes` are key heads and tokens of a row."""
+        """Keeps what it was given; `sizes` are key heads and tokens of a row, `how` whether tapped and spread."""
         kv, length = sizes
+        tapped, spread = how
         q, k = query_key(wide, cos, sin, gain, kv, length)
         v = wide.unflatten(1, (-1, q.shape[2]))[:, -kv:]
         ctx.save_for_backward(wide, cos, sin, gain)
         ctx.sizes = sizes
-        return (q, k, v, v.view_as(v)) if tapped else (q, k, v)
+        tap = (v.view_as(v),) if tapped else ()
+        groups = len(gain) // kv
+        return (q, spread_heads(k, groups), spread_heads(v, groups), *tap) if spread else (q, k, v, *tap)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -78,16 +86,20 @@ class Projected(NamedTuple):
 
     q: Tensor
     k: Tensor
+    """Or spread, (B, T, K, groups, E), as `spread_heads` does; so are the values."""
     v: Tensor
     tap: Tensor
     """The values once more, for what reworks attention's output; apart, because so are their gradients."""
 
 
 def queries_keys_values(
-    wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, *, tapped: bool = True
+    wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, *, tapped: bool = True, spread: bool = False
 ) -> Projected:
-    """wide (B, T, (H + 2K)·E) bf16 on a GPU -> q (B, T, H, E), k and v (B, T, K, E); `tapped`: the tap is used."""
+    """wide (B, T, (H + 2K)·E) bf16 on a GPU -> q (B, T, H, E), k and v (B, T, K, E).
+
+    `tapped`: the tap is used; `spread`: keys and values come for each query head, by views.
+    """
     rows, length, _ = wide.shape
-    found = QueryKey.apply(wide.flatten(0, 1), cos, sin, gain, (kv, length), tapped)
+    found = QueryKey.apply(wide.flatten(0, 1), cos, sin, gain, (kv, length), (tapped, spread))
     heads = [tensor.unflatten(0, (rows, length)) for tensor in found]
     return Projected(heads[0], heads[1], heads[2], heads[-1])

@@ -43,6 +43,7 @@ def query_key_forward(  # noqa: PLR0913
 def query_key_backward(  # noqa: PLR0913
     wide, dq, dk, dv, dtap, cos, sin, gain, dwide, dgain, tokens, length,
     H: tl.constexpr, K: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr, TOKENS: tl.constexpr, TAPPED: tl.constexpr,
+    COPIES: tl.constexpr,
 ):  # fmt: skip
     """One head of a run of tokens: gradient of the wide product, and the run's share of the gains' gradient."""
     head = tl.program_id(0)
@@ -52,22 +53,28 @@ def query_key_backward(  # noqa: PLR0913
     row = token * ((H + 2 * K) * E) + head * E
     if head >= H + K:
         every = tl.arange(0, E)[None, :]
-        beside = (token * K + head - H - K) * E + every
-        own = tl.load(dv + beside, mask=real, other=0.0).to(tl.float32)
+        beside = token * K + head - H - K
+        own = tl.load(dv + beside * (COPIES * E) + every, mask=real, other=0.0).to(tl.float32)
+        for copy in tl.static_range(1, COPIES):
+            own += tl.load(dv + (beside * COPIES + copy) * E + every, mask=real, other=0.0).to(tl.float32)
         if TAPPED:
-            own += tl.load(dtap + beside, mask=real, other=0.0).to(tl.float32)
+            own += tl.load(dtap + beside * E + every, mask=real, other=0.0).to(tl.float32)
         tl.store(dwide + row + every, own.to(kind), mask=real)
     else:
         pair = tl.arange(0, E // 2)[None, :]
         turns = real & (pair < HALF)
         channel = pair // HALF * (2 * HALF) + pair % HALF
-        near = (token * (H if head < H else K) + (head if head < H else head - H)) * E + channel
-        given = (dq if head < H else dk) + near
+        near = token * H + head if head < H else (token * K + head - H) * COPIES
+        given = (dq if head < H else dk) + near * E + channel
         place = row + channel
         one = tl.load(wide + place, mask=real, other=0.0).to(tl.float32)
         two = tl.load(wide + place + HALF, mask=real, other=0.0).to(tl.float32)
         first = tl.load(given, mask=real, other=0.0).to(tl.float32)
         second = tl.load(given + HALF, mask=real, other=0.0).to(tl.float32)
+        if head >= H:
+            for copy in tl.static_range(1, COPIES):
+                first += tl.load(given + copy * E, mask=real, other=0.0).to(tl.float32)
+                second += tl.load(given + copy * E + HALF, mask=real, other=0.0).to(tl.float32)
         turn = (token % length) * HALF + pair
         cosine, sine = tl.load(cos + turn, mask=turns, other=1.0), tl.load(sin + turn, mask=turns, other=0.0)
         of_one, of_two = first * cosine - second * sine, second * cosine + first * sine
@@ -99,13 +106,17 @@ def run_query_key_forward(
 def run_query_key_backward(
     wide: Tensor, gradients: list[Tensor], cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of `wide` and of `gain` (H) fp32; `gradients` are of q, k, v and, if it was tapped, v once more."""
+    """Gradients of `wide` and of `gain` (H) fp32; `gradients` are of q, k, v and, if it was tapped, v once more.
+
+    Those of k and v may be (N, K, copies, E).
+    """
     tokens, heads = len(wide), len(gain)
     assert wide.numel() < 2**31, wide.shape
     width, blocks, tapped = wide.shape[1] // (heads + 2 * kv), triton.cdiv(tokens, QK_TOKENS), len(gradients) > 3
+    copies = gradients[1].shape[2] if gradients[1].dim() > 3 else 1
     dwide, dgain = torch.empty_like(wide), wide.new_empty(blocks, heads, dtype=torch.float32)
     query_key_backward[(heads + 2 * kv, blocks)](
         wide, *gradients[:3], gradients[-1], cos, sin, gain, dwide, dgain, tokens, length,
-        heads, kv, width, cos.shape[-1], QK_TOKENS, tapped, num_warps=8,
+        heads, kv, width, cos.shape[-1], QK_TOKENS, tapped, copies, num_warps=8,
     )  # fmt: skip
     return dwide, dgain.sum(0)
