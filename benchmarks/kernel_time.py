@@ -205,6 +205,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("."))
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--tokens", type=int, default=98_304)
+    parser.add_argument("--quick", action="store_true", help="leave out the table of attention's backends")
     parser.add_argument("--tilings", action="store_true", help="what product_time.py does, and nothing else")
     options = parser.parse_args()
     if options.tilings:
@@ -220,7 +221,8 @@ def main() -> None:
         print(f"{int((lengths > 0).sum())} documents in {options.tokens:,} tokens, ", end="")
         print(f"sum of squared lengths over tokens {float(lengths.square().sum()) / options.tokens:,.0f}")
     time_groups(run, batch, device)
-    time_attention(run, batch, device)
+    if not options.quick:
+        time_attention(run, batch, device)
     if device.type == "cuda":
         time_kernels(run, options.tokens, device)
         time_passes(run, options.tokens, device)
