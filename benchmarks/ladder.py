@@ -2,21 +2,28 @@
 
     python benchmarks/ladder.py --data ROOT --gpus 4         # the published milestones, 3 seeds of the last two
     python benchmarks/ladder.py --data ROOT pr1855 "pr1855 optim.average=none" --seeds 1337,42
+    python benchmarks/ladder.py --data ROOT baseline pr1855 --horizons 0.25,0.5,2,4
     python benchmarks/ladder.py --data ROOT --table          # what is there so far
 
 A rung is a preset with overrides; `@h100` is added to its name (`--proxy none`: not). `--set` holds for every rung.
 ROOT is a prepared folder, or holds several, and `data.variant` of the preset chooses. A finished run is not repeated
 (remove its folder to make it again), an unfinished one goes on from its checkpoint: repeat the command until the table
-is whole. Nothing is exported or adapted: `bpb` is the raw validation of a run, of the averaged weights where it keeps
-an average, of documents where it packs them, else of windows side by side; `weights` is that of the weights themselves.
-`--protocol` scores all alike, and with `--keep` does so again from the checkpoints of runs that are there.
+is whole. Nothing is exported or adapted. All rungs are scored alike, on the whole validation text, by the averaged
+weights where a run keeps an average: `documents` each by itself in windows side by side, `contiguous` windows side by
+side whatever they hold; `weights` is `documents` of the weights themselves. While one run is scored on a GPU the next
+one compiles there; its clock starts when the GPU is its own.
+
+`--horizons`: beside the preset's own average of the weights, or where it has none that of pr1855, others are kept
+that forget so many times slower, and each is scored: 0.1 ms a step for 36 million weights on an H100.
 """
 
 import argparse
 import json
+import math
 import os
 import queue
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -26,24 +33,30 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from paramgolf.bundle.significance import below_others, spread
 from paramgolf.data.dataset import is_prepared, open_dataset
 from paramgolf.errors import DataError, UsageError
 from paramgolf.evaluate.documents import Documents
 from paramgolf.evaluate.evaluation import Contiguous
 from paramgolf.evaluate.slots import EvaluationProtocol
-from paramgolf.events import read_events
+from paramgolf.events import Event, read_events
 from paramgolf.lab.launch import Launch, asked_run, session
+from paramgolf.presets import preset
 from paramgolf.provenance import device_name, git_commit
 from paramgolf.run import Run
-from paramgolf.stages import train_stage
+from paramgolf.stages import Trained, train_stage
+from paramgolf.techniques.optim import EMA
+from paramgolf.techniques.optim.ema_horizons import HorizonAverager
 from paramgolf.train.distributed import placed
 from paramgolf.validation import Validation
 
 LADDER = ("baseline", "pr414", "pr549", "pr1218", "pr1394", "pr1493", "pr1855")
 ROW = "ladder.json"
 """In a run's folder once it is scored."""
-PROTOCOLS: dict[str, EvaluationProtocol] = {"documents": Documents(), "contiguous": Contiguous()}
+OWN, NONE = "1", "none"
+"""Names of two averages: the preset's own, and the weights themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +67,13 @@ class Row:
     seed: int
     settings: list[str]
     proxy: str
-    protocol: str
     digest: str
-    bpb: float
-    weights_bpb: float
+    documents: float
+    """Bits per byte, as the two below."""
+    contiguous: float
+    weights: float
+    averages: dict[str, float]
+    """`documents` of every average that was kept, by how many times as slowly as the preset's own it forgets."""
     steps: int
     step_ms: float
     train_seconds: float
@@ -85,12 +101,11 @@ class Job:
     seed: int
     settings: tuple[str, ...]
     proxy: str
-    protocol: str
 
     @property
     def run(self) -> Run:
-        preset = self.rung.split()[0]
-        named = preset if self.proxy == "none" or "@" in preset else f"{preset}@{self.proxy}"
+        name = self.rung.split()[0]
+        named = name if self.proxy == "none" or "@" in name else f"{name}@{self.proxy}"
         return asked_run(named, self.overrides, self.seed)
 
     @property
@@ -100,11 +115,27 @@ class Job:
     def row(self, out: Path) -> Row | None:
         """The outcome, if the run has been made; of several the newest."""
         for path in sorted(out.glob(f"*_s{self.seed}*/{ROW}"), key=lambda path: path.stat().st_mtime, reverse=True):
-            row = Row(**json.loads(path.read_text()))
-            same = (row.rung, row.seed, tuple(row.settings), row.proxy, row.protocol)
-            if same == tuple(asdict(self).values()):
+            found = json.loads(path.read_text())
+            if found.keys() != Row.__dataclass_fields__.keys():  # of an earlier version of this script
+                continue
+            row = Row(**found)
+            if (row.rung, row.seed, tuple(row.settings), row.proxy) == tuple(asdict(self).values()):
                 return row
         return None
+
+
+def horizon(run: Run) -> float:
+    """Steps over which the average of `run` forgets; that of pr1855 in the proxy contest where it keeps none."""
+    average = run.optim.average or preset("pr1855@h100").optim.average
+    if not isinstance(average, EMA):
+        raise UsageError(f"--horizons are of an EMA, and {run.name} keeps {average}", fix="leave the rung out")
+    return 1.0 / (1.0 - average.decay)
+
+
+def kept_averages(run: Run, factors: Sequence[float]) -> tuple[str, ...]:
+    """Settings that keep the average of `run` and those that forget `factors` times as slowly."""
+    steps = [max(horizon(run) * factor, 1.0) for factor in (1.0, *factors)]
+    return ("optim.average=ema_horizons", f"optim.average.steps={','.join(f'{value:.6g}' for value in steps)}")
 
 
 def variant_folder(root: Path, variant: str) -> Path:
@@ -120,49 +151,79 @@ def variant_folder(root: Path, variant: str) -> Path:
     raise DataError(f"{root} holds no data of variant {variant}", fix=f"paramgolf data prepare --variant {variant}")
 
 
-def made(job: Job, options: argparse.Namespace) -> Row:
-    """Train and score one run in this process."""
+class Turns:
+    """Order among the processes of one GPU: one trains at a time, and the next compiles while the one before is scored.
+
+    A killed process loses its turns.
+    """
+
+    def __init__(self, folder: Path, gpu: str) -> None:
+        self.compiling, self.clock = FileLock(folder / f".gpu{gpu}.compile"), FileLock(folder / f".gpu{gpu}.clock")
+
+    def heard(self, event: Event) -> None:
+        """Listen to the run: wait before its clock starts, and let the next one compile once it has stopped."""
+        if event["event"] == "warmed_up":
+            self.clock.acquire()
+        elif event["event"] == "trained":
+            self.compiling.release()
+
+    def over(self) -> None:
+        """Give up both."""
+        self.compiling.release(force=True)
+        self.clock.release(force=True)
+
+
+def made(job: Job, options: argparse.Namespace, gpu: str, last_start: float) -> None:
+    """Train and score one run in this process, when its GPU is free, but not after `last_start` (Unix time, 0: any)."""
+    turns = Turns(options.out, gpu)
+    turns.compiling.acquire()
+    try:
+        if job.row(options.out) is None and not 0.0 < last_start < time.time():
+            train_and_score(job, options, turns)
+    finally:
+        turns.over()
+
+
+def train_and_score(job: Job, options: argparse.Namespace, turns: Turns) -> None:
+    """Leave the row of `job` in the folder of its run."""
     run = job.run
     launch = Launch(
         preset=run.name,
-        settings=job.overrides,
+        settings=(*job.overrides, *(kept_averages(run, options.horizons) if options.horizons else ())),
         seed=job.seed,
         data=str(variant_folder(options.data, run.data.variant)),
         data_root=options.data,
         runs=options.out,
         resume="auto",
     )
-    with placed(options.device) as place, session(launch, place, (told,)) as ready:
+    with placed(options.device) as place, session(launch, place, (told, turns.heard)) as ready:
         validation = Validation.of(ready.run, ready.dataset, place, ready.events)
-        protocol = PROTOCOLS.get(job.protocol, validation.plain)
         trained = train_stage(ready, validation)
         # From the events: a training that was finished by another process is only loaded here.
-        events = read_events(ready.folder.events)
-        peak = max((event["peak_mib"] for event in events if event["event"] == "trained"), default=0)
+        peak = max((e["peak_mib"] for e in read_events(ready.folder.events) if e["event"] == "trained"), default=0)
         began = time.perf_counter()
-        weights = validation.score(trained.model, protocol).tally
-        averaged = weights
-        if ready.run.optim.average:
-            with trained.optimizer.averaged():
-                averaged = validation.score(trained.model, protocol).tally
+        averages = scores(trained, options.horizons, validation, Documents())
+        shown = OWN if ready.run.optim.average and run.optim.average else NONE
+        contiguous = scores(trained, (), validation, Contiguous())
         row = Row(
             rung=job.rung,
             seed=job.seed,
             settings=list(job.settings),
             proxy=job.proxy,
-            protocol=job.protocol,
-            digest=ready.run.digest,
-            bpb=averaged.bits_per_byte,
-            weights_bpb=weights.bits_per_byte,
+            digest=run.digest,
+            documents=averages[shown],
+            contiguous=contiguous[shown],
+            weights=averages[NONE],
+            averages=averages,
             steps=trained.outcome.steps,
             step_ms=trained.outcome.step_ms,
             train_seconds=trained.outcome.seconds,
-            batch_tokens=ready.run.train.batch_tokens,
+            batch_tokens=run.train.batch_tokens,
             params=sum(weight.numel() for weight in trained.model.parameters()),
             peak_mib=peak,
             warmup_seconds=trained.outcome.warmup_seconds,
             validation_seconds=time.perf_counter() - began,
-            val_bytes=weights.bytes,
+            val_bytes=int(validation.target_bytes.sum()),
             dataset=ready.dataset.name,
             device=device_name(place.device),
             commit=git_commit(),
@@ -170,10 +231,21 @@ def made(job: Job, options: argparse.Namespace) -> Row:
         ready.folder.write_json(ready.folder.path / ROW, asdict(row))
     if not options.keep:
         shutil.rmtree(ready.folder.checkpoint, ignore_errors=True)
-    return row
 
 
-def told(event: dict[str, object]) -> None:
+def scores(
+    trained: Trained, factors: Sequence[float], validation: Validation, protocol: EvaluationProtocol
+) -> dict[str, float]:
+    """Bits per byte of the weights themselves and of every average that was kept."""
+    found = {NONE: validation.score(trained.model, protocol).tally.bits_per_byte}
+    averager = trained.optimizer.averager
+    for place, factor in enumerate((1.0, *factors) if averager else ()):
+        with averager.apply(place) if isinstance(averager, HorizonAverager) else trained.optimizer.averaged():
+            found[f"{factor:g}"] = validation.score(trained.model, protocol).tally.bits_per_byte
+    return found
+
+
+def told(event: Event) -> None:
     """Progress, into the log of the run."""
     if event["event"] in ("started", "warmed_up", "resumed", "trained"):
         print(json.dumps(event), flush=True)
@@ -190,13 +262,7 @@ def planned(options: argparse.Namespace) -> list[Job]:
     # First one seed of every rung: an unfinished ladder still says something. The newest come first: they compile
     # longest, and their other seeds find that done.
     return [
-        Job(
-            rung=rung,
-            seed=chosen[turn],
-            settings=tuple(options.settings),
-            proxy=options.proxy,
-            protocol=options.protocol,
-        )
+        Job(rung=rung, seed=chosen[turn], settings=tuple(options.settings), proxy=options.proxy)
         for turn in range(most)
         for rung, chosen in reversed(seeds.items())
         if turn < len(chosen)
@@ -204,48 +270,68 @@ def planned(options: argparse.Namespace) -> list[Job]:
 
 
 def carried_out(jobs: Sequence[Job], options: argparse.Namespace) -> None:
-    """Make the runs, each in a process of its own, as many at a time as there are GPUs."""
-    free: queue.Queue[int] = queue.Queue()
-    for gpu in range(max(options.gpus, 1)):
+    """Make the runs, each in a process of its own: on every GPU one that trains and one that compiles or is scored."""
+    gpus = visible_gpus(options.gpus)
+    free: queue.Queue[str] = queue.Queue()
+    for gpu in gpus * 2 if options.gpus else gpus:
         free.put(gpu)
-    began = time.perf_counter()
+    running: set[subprocess.Popen[bytes]] = set()
+    last_start = time.time() + options.until if options.until else 0.0
 
     def one(job: Job) -> None:
         gpu = free.get()
         try:
-            if options.until and time.perf_counter() - began > options.until:
-                return
             log = options.out / f"{job.run.name}_{job.run.digest}_s{job.seed}.log"
-            environment = {**os.environ, "CUDA_VISIBLE_DEVICES": str(gpu)} if options.gpus else None
-            command = [sys.executable, __file__, *sys.argv[1:], "--worker", job.rung, str(job.seed)]
+            command = [sys.executable, __file__, *sys.argv[1:], "--worker", job.rung, str(job.seed), gpu]
             with log.open("ab") as file:
-                code = subprocess.run(command, stdout=file, stderr=file, env=environment).returncode
+                process = subprocess.Popen(
+                    [*command, f"{last_start}"], stdout=file, stderr=file, env=environment(gpu, options.gpus)
+                )
+                running.add(process)
+                code = process.wait()
             row = job.row(options.out)
-            shown = line(row) if row else f"{job.rung} {job.seed}: exit code {code}, {log}"
-            print(shown, flush=True)
+            print(line(row) if row else f"{job.rung} {job.seed}: exit code {code}, {log}", flush=True)
         finally:
             free.put(gpu)
 
-    pool = ThreadPoolExecutor(max(options.gpus, 1))
+    pool = ThreadPoolExecutor(free.qsize())
     try:
         for done in [pool.submit(one, job) for job in jobs]:
             done.result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in running:
+            process.terminate()  # what trains saves itself after its step
+        pool.shutdown()
+
+
+def visible_gpus(number: int) -> list[str]:
+    """Names of the first `number` GPUs that this process may use; one name that stands for none with 0."""
+    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return (visible or [str(gpu) for gpu in range(number)])[:number] or ["0"]
+
+
+def environment(gpu: str, gpus: int) -> dict[str, str] | None:
+    """Of a process on `gpu`, one of `gpus` that share the processor's cores."""
+    if not gpus:
+        return None
+    share = str(max(len(os.sched_getaffinity(0)) // gpus, 1))
+    threads = {"OMP_NUM_THREADS": share, "TORCHINDUCTOR_COMPILE_THREADS": share}
+    return {**threads, **os.environ, "CUDA_VISIBLE_DEVICES": gpu}
 
 
 HEAD = (
-    f"{'rung':28} {'seed':>5} {'bpb':>8} {'weights':>8} {'steps':>6} {'ms/step':>8} {'tokens/s':>10} {'params':>11}"
-    f" {'MiB':>7} {'warm-up':>8} {'scoring':>8}"
+    f"{'rung':28} {'seed':>5} {'documents':>9} {'contiguous':>10} {'weights':>8} {'steps':>6} {'ms/step':>8}"
+    f" {'tokens/s':>9} {'params':>11} {'MiB':>7} {'warm-up':>8} {'scoring':>8}"
 )
 
 
 def line(row: Row) -> str:
     """A row of the table."""
     return (
-        f"{row.rung:28} {row.seed:5d} {row.bpb:8.5f} {row.weights_bpb:8.5f} {row.steps:6,d} {row.step_ms:8.2f}"
-        f" {row.tokens_per_second:10,.0f} {row.params:11,d} {row.peak_mib:7,d} {row.warmup_seconds:8.1f}"
-        f" {row.validation_seconds:8.1f}"
+        f"{row.rung:28} {row.seed:5d} {row.documents:9.5f} {row.contiguous:10.5f} {row.weights:8.5f} {row.steps:6,d}"
+        f" {row.step_ms:8.2f} {row.tokens_per_second:9,.0f} {row.params:11,d} {row.peak_mib:7,d}"
+        f" {row.warmup_seconds:8.1f} {row.validation_seconds:8.1f}"
     )
 
 
@@ -253,7 +339,7 @@ def summary(rows: Iterable[Row]) -> list[str]:
     """Mean and deviation of each rung, and whether the last is better than the one before it."""
     scores: dict[str, list[float]] = {}
     for row in rows:
-        scores.setdefault(row.rung, []).append(row.bpb)
+        scores.setdefault(row.rung, []).append(row.documents)
     lines = []
     for rung, values in scores.items():
         found = spread(values)
@@ -268,9 +354,8 @@ def summary(rows: Iterable[Row]) -> list[str]:
     return lines
 
 
-def table(jobs: Sequence[Job], out: Path) -> None:
-    """Everything that has been made, in the order of the ladder."""
-    rungs = list(dict.fromkeys(job.rung for job in jobs))
+def table(jobs: Sequence[Job], rungs: Sequence[str], out: Path) -> None:
+    """Everything that has been made, in the order of `rungs`."""
     ordered = sorted(jobs, key=lambda job: rungs.index(job.rung))
     rows = [row for job in ordered if (row := job.row(out))]
     print(HEAD)
@@ -283,14 +368,24 @@ def table(jobs: Sequence[Job], out: Path) -> None:
         row = job.row(out)
         if row and row.digest != job.run.digest:
             print(f"made with another configuration than today's: {job.rung}, seed {job.seed}, {row.digest}")
-    if len({row.val_bytes for row in rows}) > 1:
-        print("NOT ONE VALIDATION TEXT:", {row.dataset: row.val_bytes for row in rows})
+    horizons = list(dict.fromkeys(name for row in rows if len(row.averages) > 2 for name in row.averages))
+    if horizons:
+        print(f"\n{'documents, by horizon':28} {'seed':>5} " + " ".join(f"{name:>8}" for name in horizons))
+    for row in rows if horizons else ():
+        print(f"{row.rung:28} {row.seed:5d} " + " ".join(f"{row.averages.get(n, math.nan):8.5f}" for n in horizons))
+    texts = {row.dataset: row.val_bytes for row in rows}
+    if len(set(texts.values())) > 1:
+        print(f"validation bytes differ, by what tokenizers drop (unknown characters count none): {texts}")
     if len(rows) < len(jobs):
         print(f"{len(jobs) - len(rows)} of {len(jobs)} runs are not finished")
 
 
 def numbers(text: str) -> list[int]:
     return [int(word) for word in text.split(",")]
+
+
+def factors(text: str) -> list[float]:
+    return [float(word) for word in text.split(",") if float(word) != 1.0]
 
 
 def main() -> None:
@@ -306,34 +401,27 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--only", type=lambda text: text.split(","), default=[], help="presets of the list to run now")
     parser.add_argument("--proxy", default="h100")
-    parser.add_argument("--protocol", choices=("own", *PROTOCOLS), default="own")
+    parser.add_argument("--horizons", type=factors, default=[], help="also keep averages of so many times the horizon")
     parser.add_argument("--until", type=float, default=0.0, help="seconds after which no further run is begun")
     parser.add_argument("--keep", action="store_true", help="keep the checkpoints of finished runs")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--table", action="store_true", help="only show what there is")
-    parser.add_argument("--worker", nargs=2, metavar=("RUNG", "SEED"), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=4, metavar=("RUNG", "SEED", "GPU", "LAST"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.last_seeds = options.last_seeds or (options.seeds if options.rungs else [1337, 42, 7])
+    options.out.mkdir(parents=True, exist_ok=True)
     if options.worker:
-        rung, seed = options.worker
-        made(
-            Job(
-                rung=rung,
-                seed=int(seed),
-                settings=tuple(options.settings),
-                proxy=options.proxy,
-                protocol=options.protocol,
-            ),
-            options,
-        )
+        rung, seed, gpu, last_start = options.worker
+        job = Job(rung=rung, seed=int(seed), settings=tuple(options.settings), proxy=options.proxy)
+        made(job, options, gpu, float(last_start))
         return
     jobs = planned(options)
-    options.out.mkdir(parents=True, exist_ok=True)
     if not options.table:
         print(HEAD)
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
         carried_out([job for job in jobs if job.row(options.out) is None], options)
         print()
-    table(jobs, options.out)
+    table(jobs, options.rungs or LADDER, options.out)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from paramgolf.optim.orthogonalize import ClassicQuintic as ClassicQuintic
 from paramgolf.techniques.optim.cautious_decay import CautiousDecay as CautiousDecay
 from paramgolf.techniques.optim.decay_taper import DecayTaper as DecayTaper
 from paramgolf.techniques.optim.ema import EMA as EMA
+from paramgolf.techniques.optim.ema_horizons import EMAHorizons as EMAHorizons
 from paramgolf.techniques.optim.ema_nesterov import EMANesterov as EMANesterov
 from paramgolf.techniques.optim.normuon import NorMuon as NorMuon
 from paramgolf.techniques.optim.per_head import PerHead as PerHead
