@@ -24,7 +24,7 @@ from paramgolf.config import overridden
 from paramgolf.data.dataset import open_dataset
 from paramgolf.model.attention import attend, plan, present, takes
 from paramgolf.model.kernels.eight_bits import code_product, norm_codes, weight_codes
-from paramgolf.model.kernels.flash4 import flash4_backward, flash4_forward
+from paramgolf.model.kernels.flash4 import flash4_backward, flash4_forward, flash4_reach
 from paramgolf.model.kernels.lane_step import lane_step_gradient
 from paramgolf.model.kernels.mixed_norm import mixed_norm_gradient
 from paramgolf.model.kernels.own_value import own_value, own_value_gradient
@@ -111,6 +111,25 @@ def time_groups(run: Run, batch: Batch, device: torch.device) -> None:
     for spread in (False, True):
         spent = milliseconds(lambda: flash4_backward(dy, saved, edges, longest, 0, spread), device)  # noqa: B023
         print(f"fa4 backward, groups {'apart' if spread else 'together':8} {spent:27.3f}", flush=True)
+    time_flash4_tiles(saved, flash4_reach(edges, longest, 0), device)
+
+
+def time_flash4_tiles(saved: list[Tensor], reach: dict[str, Any], device: torch.device) -> None:
+    """Its forward pass with other tiles, and with the heads of a group in one tile or not."""
+    from flash_attn.cute.interface import _flash_attn_fwd
+
+    for packed in (True, False):
+        for tile in (None, (192, 128), (192, 96), (192, 64), (128, 128), (128, 96), (128, 64), (64, 128)):
+
+            def forward(tile: Any = tile, packed: bool = packed) -> Any:
+                return _flash_attn_fwd(*saved[:3], return_lse=True, tile_mn=tile, pack_gqa=packed, **reach)[0]
+
+            name = f"fa4 forward, tile {tile or 'its own'}, groups {'together' if packed else 'apart'}"
+            try:
+                off = float((forward().float() - saved[3].float()).norm() / saved[3].float().norm())
+                print(f"{name:56} {milliseconds(forward, device):9.3f} {off:9.1e}", flush=True)
+            except Exception as failure:  # what does not fit says so, and the next has its turn
+                print(f"{name:56} {type(failure).__name__}: {str(failure)[:80]!r}", flush=True)
 
 
 def time_passes(run: Run, tokens: int, device: torch.device) -> None:
@@ -205,7 +224,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("."))
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--tokens", type=int, default=98_304)
-    parser.add_argument("--quick", action="store_true", help="leave out the table of attention's backends")
+    parser.add_argument("--quick", action="store_true", help="FlashAttention-4's variants in place of all backends")
     parser.add_argument("--tilings", action="store_true", help="what product_time.py does, and nothing else")
     options = parser.parse_args()
     if options.tilings:
@@ -220,7 +239,8 @@ def main() -> None:
         lengths = batch.cu_seqlens.diff().double()
         print(f"{int((lengths > 0).sum())} documents in {options.tokens:,} tokens, ", end="")
         print(f"sum of squared lengths over tokens {float(lengths.square().sum()) / options.tokens:,.0f}")
-    time_groups(run, batch, device)
+    if options.quick:
+        time_groups(run, batch, device)
     if not options.quick:
         time_attention(run, batch, device)
     if device.type == "cuda":
