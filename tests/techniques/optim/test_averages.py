@@ -15,7 +15,8 @@ from paramgolf.optim.muon import MuonConfig
 from paramgolf.optim.schedule import Progress
 from paramgolf.optim.slots import Average
 from paramgolf.parts import Linear, Part, Role, constant, kaiming, normal
-from paramgolf.techniques.optim import EMA, SWA, EMANesterov, NorMuon, TailBlend, Warmdown
+from paramgolf.techniques.optim import EMA, SWA, EMAHorizons, EMANesterov, NorMuon, TailBlend, Warmdown
+from paramgolf.techniques.optim.ema_horizons import HorizonAverager
 
 STEPS = 24
 
@@ -86,6 +87,23 @@ def test_ema_follows_its_formula(every: int) -> None:
     assert not torch.allclose(shown["embed"], history[-1]["embed"])
 
 
+def test_of_several_averages_each_is_what_it_would_be_alone() -> None:
+    model = Little()
+    optimizer = Optimizer(model, settings(average=EMAHorizons(steps=(10.0, 2.0, 40.0))))
+    trained(optimizer.config, model, optimizer, 0, STEPS)
+    averager = optimizer.averager
+    assert isinstance(averager, HorizonAverager)
+    for place, decay in enumerate((0.9, 0.5, 0.975)):
+        alone, _ = averaged(EMA(decay=decay))
+        with averager.apply(place):
+            shown = copied(model)
+        for name in shown:
+            torch.testing.assert_close(shown[name], alone[name])
+    with optimizer.averaged():
+        seen = copied(model)
+    assert all(torch.equal(seen[name], averager.shadows[0].copies[name]) for name in seen)
+
+
 def test_swa_is_the_mean_of_snapshots_below_a_scale() -> None:
     shown, history = averaged(SWA(below=0.5, every=3))
     schedule = Warmdown(share=0.75, floor=0.05)
@@ -138,6 +156,7 @@ KEPT: list[Callable[[], dict[str, Any]]] = [
     lambda: {"average": EMA(decay=0.9, every=4)},
     lambda: {"average": SWA(below=0.9, every=2)},
     lambda: {"average": TailBlend(start=0.3, horizon=5.0)},
+    lambda: {"average": EMAHorizons(steps=(5.0, 3.0))},
     lambda: {"look_ahead": EMANesterov(decay=0.9), "average": EMA(decay=0.8)},
 ]
 
@@ -172,6 +191,7 @@ def test_a_run_resumed_from_a_file_ends_bit_for_bit_the_same(
         lambda: EMA(decay=1.0),
         lambda: EMA(every=0),
         lambda: SWA(below=0.0),
+        lambda: EMAHorizons(steps=()),
         lambda: TailBlend(share=1.5),
         lambda: EMANesterov(start=0.8, end=0.7),
     ],
