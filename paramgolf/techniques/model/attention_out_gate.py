@@ -4,6 +4,8 @@
 
 Source: PR #1667. Effect: never alone; with smear on the stack of #1530, 1.0725 to 1.0715 bpb before quantization.
 Cost: 96 parameters a layer, 1.5 % of a step.
+Pitfalls: every forward pass of the model has to run it (a test-time pass without it gave 1.908 bpb in a record
+script); once heads lose their own value (`xsa`), gates were found removable elsewhere (modded-nanogpt #317).
 """
 
 from dataclasses import dataclass

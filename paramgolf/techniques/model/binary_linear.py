@@ -3,7 +3,7 @@
     s = mean |w|,  q = sign(w)              over `group` neighbouring inputs
     forward s·q,  gradient straight through to w
 
-Source: arXiv 1603.05279; the non-record binary run beside PR #640. Measured: 1.1239 bpb with 106 M parameters at 15
+Source: arXiv 1603.05279; the non-record binary run beside PR #640. Effect: 1.1239 bpb with 106 M parameters at 15
 layers after 50,000 steps (about two hours); within ten minutes worse than ternary. Cost: one bit a weight and 2
 bytes a group. Pitfalls: those of `ternary_linear`; export with the quantizer `binary` and the same group.
 """
@@ -17,7 +17,9 @@ from paramgolf.parts import Init, Linear, Role
 from paramgolf.registry import technique
 
 
-@technique("binary_linear", fills="model.linear", source="arXiv 1603.05279; PR #640")
+@technique(
+    "binary_linear", fills="model.linear", source="arXiv 1603.05279; PR #640", effect="1.1239 after 50,000 steps"
+)
 @dataclass(frozen=True, kw_only=True)
 class BinaryLinear:
     """Projections of two values a group."""

@@ -3,7 +3,9 @@
     x += scale ⊙ branch(x)                scale: (D) for attention and (D) for the feed-forward, starts at 1
 
 They let a layer fade in or out and absorb gates that start at one half.
-Source: the baseline; in every record. Cost: 2·D parameters a layer.
+Source: the baseline; in every record. Effect: not measured alone. Cost: 2·D parameters a layer, folded into
+the matrices where `model.fused` has `scales`.
+Pitfalls: a scale and the rows of the projection before it do the same, and share what Muon and Adam do to each.
 """
 
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from paramgolf.parts import Part, Role, constant
 from paramgolf.registry import technique
 
 
-@technique("branch_scale", fills="model.on_branch", source="baseline", neutral=True)
+@technique("branch_scale", fills="model.on_branch", source="baseline", effect="not measured alone", neutral=True)
 @dataclass(frozen=True, kw_only=True)
 class BranchScale:
     """A gain per channel on each half's output."""

@@ -5,6 +5,8 @@
 The payload of attention becomes the difference of neighbours; queries and keys (the designators) stay as they are,
 for they have projections of their own. The schedule over depth is fixed: learned gates collapse.
 Source: PR #542. Effect: parity within noise (1.1554 against 1.1516 matched). Cost: one elementwise pass.
+Pitfalls: with α near 1 the deepest layers see changes only, and what stays the same has to come through the residual;
+`xsa` beside it removes the difference, not the value. #542 has projections of its own for what is subtracted.
 """
 
 from dataclasses import dataclass

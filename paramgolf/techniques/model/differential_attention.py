@@ -7,6 +7,7 @@ Heads 2p and 2p+1 are a pair with maps A1 and A2, keys and values of their own g
 λ: (H/2) a layer, ½, constant unless `learns`.
 Source: arXiv 2410.05258; ternary study; DGAttention folder (learned λ). Effect: even_odd +0.022 bpb (1.1873 to
 1.2094); full 0.046 better a step, but as four calls 154 to 322 ms a step instead of 87.
+Cost: H/2 factors a layer; even_odd an elementwise pass, full twice the attention.
 Pitfall: with a constant λ and nothing between, the output projection can undo even_odd: it adds no function.
 `full` gives heads outputs that belong to no single value, so `xsa` beside it is refused.
 """

@@ -6,6 +6,8 @@ Lets a wide model have a large vocabulary: V·r + 2·r·D instead of V·D.
 Source: ternary and binary records (r = 254 at D = 768, V = 8,192); ALBERT, arXiv 1909.11942.
 Effect: better there, for the bytes it frees; no use at D = 512. Cost: two small matrix products a token, the first
 in fp32.
+Pitfalls: logits have rank r, so r bounds what the head can tell apart; `orthogonal_projections` and Muon treat both
+projections as matrices, the bias is a scalar.
 """
 
 from dataclasses import dataclass

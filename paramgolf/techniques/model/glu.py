@@ -5,6 +5,8 @@
 Three matrices: two thirds of the width cost as much as the plain feed-forward.
 Source: arXiv 2002.05202. Effect (SwiGLU): −0.0041 bpb a step (1.3592 on one 5090), −0.009 at 3× in the ternary study
 with 26 % more bytes. Cost: 127 against 101 ms a step there; "45 % slower on 8 GPUs, net negative" (FP16Embed_WD3600).
+Pitfalls: comparisons a step and at equal width flatter it: it has half as many weights again, and none of the fused
+products of the plain feed-forward.
 """
 
 from dataclasses import dataclass

@@ -16,7 +16,7 @@ from paramgolf.model.slots import Dims, ModelView, Parameters
 from paramgolf.registry import technique
 
 
-@technique("layer_widths", fills="model.mlp", source="arXiv 2404.14619")
+@technique("layer_widths", fills="model.mlp", source="arXiv 2404.14619", effect="not measured in the contest")
 @dataclass(frozen=True, kw_only=True)
 class LayerWidths:
     """Plain feed-forwards, each layer with its width."""

@@ -15,7 +15,12 @@ from paramgolf.model.slots import ModelView
 from paramgolf.registry import technique
 
 
-@technique("layer_windows", fills="model.window", source="arXiv 2004.05150; KellerJordan/modded-nanogpt")
+@technique(
+    "layer_windows",
+    fills="model.window",
+    source="arXiv 2004.05150; KellerJordan/modded-nanogpt",
+    effect="not measured in the contest",
+)
 @dataclass(frozen=True, kw_only=True)
 class LayerWindows:
     """Short and long windows in turn."""

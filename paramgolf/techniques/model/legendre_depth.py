@@ -5,7 +5,7 @@
 
 The first and the last layer may stay independent; the rest is cut into `groups` runs with coefficients of their own.
 Source: PR #1337: degree 5 for attention and 2 for the feed-forward, 2 groups of 11 layers and 2 independent ones,
-factorized embedding. Measured: 1.2079 bpb, 1.2266 quantized, after 60,000 steps on one 5090 (27 h); width is worth
+factorized embedding. Effect: 1.2079 bpb, 1.2266 quantized, after 60,000 steps on one 5090 (27 h); width is worth
 more than degree, 2 groups more than 1, a higher degree more than LoRA for each layer.
 Cost: degree + 1 matrices a group instead of one a layer; one weighted sum of matrices a layer and step.
 Pitfalls: orders 0 and 1 need 8 bits, higher ones 7. #1337 gave order k a learning rate of 0.025·1.1^k and C_k a start
@@ -26,7 +26,7 @@ from paramgolf.parts import Init, Linear, Part, Role, Spec
 from paramgolf.registry import technique
 
 
-@technique("legendre_depth", fills="model.on_blocks", source="PR #1337")
+@technique("legendre_depth", fills="model.on_blocks", source="PR #1337", effect="1.2079 after 60,000 steps")
 @dataclass(frozen=True, kw_only=True)
 class LegendreDepth:
     """Matrices that are polynomials of depth."""

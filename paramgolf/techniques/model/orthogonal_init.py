@@ -16,7 +16,7 @@ from paramgolf.parts import kaiming
 from paramgolf.registry import technique
 
 
-@technique("orthogonal_init", fills="model.init*", source="PRs #135 #162; arXiv 1312.6120")
+@technique("orthogonal_init", fills="model.init*", source="PRs #135 #162; arXiv 1312.6120", effect="not measured alone")
 @dataclass(frozen=True, kw_only=True)
 class OrthogonalInit:
     """Orthonormal rows or columns."""

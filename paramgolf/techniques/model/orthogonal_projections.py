@@ -15,7 +15,12 @@ from paramgolf.parts import Role, declared
 from paramgolf.registry import technique
 
 
-@technique("orthogonal_projections", fills="model.on_reset", source="PRs #162 #374 #414 #549 #1218")
+@technique(
+    "orthogonal_projections",
+    fills="model.on_reset",
+    source="PRs #162 #374 #414 #549 #1218",
+    effect="not measured alone",
+)
 @dataclass(frozen=True, kw_only=True)
 class OrthogonalProjections:
     """Orthonormal rows or columns beside the blocks."""

@@ -16,7 +16,12 @@ from paramgolf.parts import Role, declared
 from paramgolf.registry import technique
 
 
-@technique("overtone", fills="model.on_reset", source="2026-03-19 SlidingWindow_FP16Emb_10L_MuonWD_OvertoneInit")
+@technique(
+    "overtone",
+    fills="model.on_reset",
+    source="2026-03-19 SlidingWindow_FP16Emb_10L_MuonWD_OvertoneInit",
+    effect="not measured alone",
+)
 @dataclass(frozen=True, kw_only=True)
 class Overtone:
     """A spectrum of overtones for the token embedding."""

@@ -4,6 +4,8 @@
 
 Variant C of the catalogue. Source: PRs #1412, #1493, layers from 7 of 11 on; GPT-J. Effect: part of the bundle of
 #1493, not isolated; replaced by `two_lanes` (−0.0020 against it, #1529). Cost: none; the halves are independent.
+Pitfalls: the feed-forward no longer sees what its own layer attended to, so in shallow layers it costs quality: begin
+late. "Parallel residuals" in the records' names means four different things (architecture §6.4).
 """
 
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from paramgolf.model.slots import Dims, ModelView, StreamModule, Sublayers
 from paramgolf.registry import technique
 
 
-@technique("parallel_halves", fills="model.stream", source="PRs #1412 #1493; GPT-J")
+@technique("parallel_halves", fills="model.stream", source="PRs #1412 #1493; GPT-J", effect="not measured alone")
 @dataclass(frozen=True, kw_only=True)
 class ParallelHalves:
     """One lane, both halves at once in the deepest layers."""

@@ -14,7 +14,7 @@ from paramgolf.bounds import require_positive
 from paramgolf.registry import technique
 
 
-@technique("poly_softcap", fills="model.softcap", source="ternary record")
+@technique("poly_softcap", fills="model.softcap", source="ternary record", effect="not measured alone")
 @dataclass(frozen=True, kw_only=True)
 class PolySoftcap:
     """A polynomial bound on logits."""

@@ -4,7 +4,10 @@
 
 With normalized q and k the largest possible logit is gain·sqrt(E).
 Source: the baseline (1.5); later records start at 4, 5 and 5.25 (PRs #1125, #1217, #1493).
-Effect: 1.5 → 4: −0.0039 bpb (#1125, one 5090); 4 → 5: −0.0005 to −0.001 (#1413). Free.
+Effect: 1.5 → 4: −0.0039 bpb (#1125, one 5090); 4 → 5: −0.0005 to −0.001 (#1413).
+Cost: H parameters a layer, inside the pass over queries.
+Pitfalls: measured at 64 channels a head; the best start of ternary models is 2.25. Without `qk_norm` nothing bounds
+what it multiplies.
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,10 @@
     q ← q / rms(q),  k ← k / rms(k)       over the E channels of a head
 
 Bounds the attention logits by the gain times sqrt(E), which lets the learning rate be high.
-Source: the baseline; arXiv 2010.04245. Cost: no parameters, one elementwise pass.
+Source: the baseline; arXiv 2010.04245. Effect: not measured alone. Cost: no parameters, one elementwise
+pass, shared with rotation and gain where `model.fused` has `queries_keys`.
+Pitfalls: the norm's epsilon is that of the arithmetic, so bf16 and fp32 differ for heads near zero; put it before
+`rope` and `qk_gain`.
 """
 
 from dataclasses import dataclass
@@ -16,7 +19,7 @@ from paramgolf.model.slots import Dims, Pass
 from paramgolf.registry import technique
 
 
-@technique("qk_norm", fills="model.on_qk", source="baseline; arXiv 2010.04245")
+@technique("qk_norm", fills="model.on_qk", source="baseline; arXiv 2010.04245", effect="not measured alone")
 @dataclass(frozen=True, kw_only=True)
 class QKNorm:
     """Normalized queries and keys."""

@@ -3,7 +3,7 @@
     W = R(seed) + A·B        R ~ 1/sqrt(fan_in), never stored;  A (out, rank) ~ N(0, 0.01²);  B (rank, in) starts at 0
 
 Source: PR #2058: the feed-forward, rank 160, 12 layers of 3× width; PR #1113: everywhere, rank 32, orthogonal R.
-Measured: 1.1971 bpb (#2058); 1.3705 in 5.19 MB (#1113). Verdict of both: bytes are better spent on dense weights of
+Effect: 1.1971 bpb (#2058); 1.3705 in 5.19 MB (#1113). Verdict of both: bytes are better spent on dense weights of
 few bits. Cost: (out + in)·rank weights instead of out·in; a product A·B each step.
 R is a sum of four integers of 16 bits drawn by torch's CPU generator, nearly Gaussian: integers and one
 multiplication are the same bits on every machine, which a Gaussian from logarithms is not. Seeds are counted over
@@ -22,7 +22,7 @@ from paramgolf.parts import Linear, Part, Role, normal
 from paramgolf.registry import technique
 
 
-@technique("random_adapters", fills="model.on_blocks", source="PRs #2058 #1113")
+@technique("random_adapters", fills="model.on_blocks", source="PRs #2058 #1113", effect="1.1971 (#2058)")
 @dataclass(frozen=True, kw_only=True)
 class RandomAdapters:
     """Fixed random projections with learned low-rank corrections."""

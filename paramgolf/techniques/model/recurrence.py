@@ -6,8 +6,8 @@ With segment 3–5 and two extra passes, 11 layers run as 0 1 2 3 4 5 3 4 | 5 3 
 follow the places, not the layers, and have a row for each pair of the longest order: 8 here, 7 for segment 4–5.
 A universal transformer is the segment of all layers; `iteration_embedding` then tells the passes apart.
 Source: PRs #1204, #1394 (4–5, two extra from 0.50), #1412 (from 0.50 and 0.65), #1493 to #1855 (3–5, both from 0.35).
-Effect: −0.001 to −0.002 bpb for 3–5 against 4–5 (#1493); progressive starts ±0 (#1412). Free in bytes but for rows of
-skips; a step takes 1.46 times as long with 17 places as with 11 (#1855). From the first step on it is worse.
+Effect: −0.001 to −0.002 bpb for 3–5 against 4–5 (#1493); progressive starts ±0 (#1412). Worse from
+the first step on. Cost: no bytes but for rows of skips; 17 places take 1.46 times as long as 11 (#1855).
 Pitfalls: when it starts, a row of the skips comes to join other layers than it was trained for (row 1 from 6←3 to
 3←3). Each start compiles one more graph. Rounding errors of shared layers add up over the passes. The published name
 "Loop45" also stands for the segment 3–5, and its "×2" for two *extra* passes.

@@ -3,6 +3,8 @@
     a = max(x, 0)²
 
 Source: the baseline; arXiv 2109.08668. Effect: −0.024 bpb against plain ReLU (ternary study). Cost: none.
+Pitfalls: its range is twice that of its input in bits, which matters where activations are kept in eight; units that
+are never positive get no gradient, which `leaky_relu_squared` avoids.
 """
 
 from dataclasses import dataclass

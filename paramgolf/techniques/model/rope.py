@@ -7,7 +7,7 @@
 Channels beyond R carry no position. Angles are computed in fp32. Positions count from the start of the row and
 are not reset at document starts: attention sees only differences.
 Source: arXiv 2104.09864; partial form PR #315; NTK rescale of the record scripts. Effect: 16 of 64 channels with
-LN scale: −0.0023 bpb (#315).
+LN scale: −0.0023 bpb (#315). Cost: two tables of `context` rows, inside the pass over queries and keys.
 Pitfall: records at 2,048 tokens before PR #1218 built their table for 1,024 and so trained with base ≈ 22,080
 (`trained_for=1024`). Later ones were not rescaled, though their READMEs list "YaRN". The rescale goes by
 `model.context`, once and for all; the record scripts went by the row at hand.

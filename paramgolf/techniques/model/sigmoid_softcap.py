@@ -6,6 +6,7 @@ A constant added to all logits changes no probability, so only the shape counts:
 it is the tanh softcap of c.
 Source: KellerJordan/modded-nanogpt (23, 5, 7.5). Effect: −2.4 % of time there; untried in training in the contest.
 Cost: as the tanh softcap.
+Pitfalls: the fused loss (`model.fused`, `loss`) knows the tanh form only.
 """
 
 from dataclasses import dataclass

@@ -3,6 +3,7 @@
     a = x / (1 + exp(−x))
 
 Source: arXiv 1702.03118, arXiv 2002.05202. Effect: see `glu`. Cost: an exponential more than a rectifier.
+Pitfalls: alone it is an unsquared rectifier, +0.02 to +0.03 bpb (ternary study, of such); no fused product knows it.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor
 from paramgolf.registry import technique
 
 
-@technique("silu", fills="model.activation", source="arXiv 1702.03118")
+@technique("silu", fills="model.activation", source="arXiv 1702.03118", effect="see glu")
 @dataclass(frozen=True, kw_only=True)
 class SiLU:
     """The sigmoid-weighted linear unit."""

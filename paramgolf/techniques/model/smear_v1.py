@@ -6,7 +6,9 @@ The predecessor is zero where a row or a document starts; the records did not he
 Two conventions ran. Most (PRs #162, #198, #414, #549): after the embedding's norm, gate 0, so g = 1/2:
 `model.on_input`, start 0. The one of 2026-03-19: before the norm, own share σ(3): `model.on_embed`, start −3.
 Source: PRs #65, #102, #135, #162. Effect: with bigram hash, 3× MLP and int6 about −0.02 bpb (a bundle).
-Cost: D parameters, one elementwise pass. Dropped at 4,096 pieces (#1218).
+Cost: D parameters, one elementwise pass.
+Pitfalls: at the start half of every token is its predecessor, which the model first has to unlearn; dropped at 4,096
+pieces (#1218), where `smear_v2` came later.
 """
 
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ from paramgolf.parts import Role, constant
 from paramgolf.registry import technique
 
 
-@technique("split_lanes", fills="model.stream", source="PRs #1334 #1477")
+@technique("split_lanes", fills="model.stream", source="PRs #1334 #1477", effect="not measured alone")
 @dataclass(frozen=True, kw_only=True)
 class SplitLanes:
     """A residual for attention and one for the feed-forward in the deepest layers."""

@@ -3,7 +3,10 @@
     z = cap · tanh(z / cap)
 
 Keeps single logits from running away early in training. Computed in fp32.
-Source: the baseline (cap 30); Gemma 2, arXiv 2408.00118. Cost: one elementwise pass, fused into the loss.
+Source: the baseline (cap 30); Gemma 2, arXiv 2408.00118. Effect: not measured alone.
+Cost: one elementwise pass, fused into the loss.
+Pitfalls: the record kernel's 2·cap·σ(2z/cap) is the same but for the constant cap, which the loss does not see and
+logits reworked at scoring do.
 """
 
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ from paramgolf.bounds import require_positive
 from paramgolf.registry import technique
 
 
-@technique("tanh_softcap", fills="model.softcap", source="baseline; arXiv 2408.00118")
+@technique("tanh_softcap", fills="model.softcap", source="baseline; arXiv 2408.00118", effect="not measured alone")
 @dataclass(frozen=True, kw_only=True)
 class TanhSoftcap:
     """A smooth bound on logits."""

@@ -7,6 +7,7 @@
 Takes the place of `bigram_hash`, whose table it widens by nothing.
 Source: an option of the scripts around PR #549, off in every record. Effect: reported neutral or negative.
 Cost: as `bigram_hash`, one more look-up.
+Pitfalls: triples are many more than rows, so they collide with one another and with the pairs that earned their rows.
 """
 
 from dataclasses import dataclass

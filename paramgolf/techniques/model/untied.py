@@ -4,6 +4,7 @@
 
 Source: the baseline's option. Effect: little gain for V·D more weights at V ≤ 8,192; kept by no record.
 Cost: V·D parameters. Learning rates apart: 0.6 for the embedding, 0.008 for the head in the baseline.
+Pitfalls: the rate of a tied embedding (0.03 to 0.05) is far too low for this one; both matrices count in the artifact.
 """
 
 from dataclasses import dataclass

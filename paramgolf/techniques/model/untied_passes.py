@@ -18,7 +18,7 @@ from paramgolf.parts import Part, Role
 from paramgolf.registry import technique
 
 
-@technique("untied_passes", fills="model.repeats", source="PR #1204")
+@technique("untied_passes", fills="model.repeats", source="PR #1204", effect="a small gain (#1204)")
 @dataclass(frozen=True, kw_only=True)
 class UntiedPasses:
     """Own tensors for each further pass of a layer."""

@@ -6,7 +6,9 @@ Deep layers keep direct access to what the token was. In a looped model the same
 on every pass; a two-lane stream applies it to the attention lane only.
 With `phase` shallow layers start near x0 and deep ones near the residual: mix = φ and 1 − φ,
 φ = σ(3·(layer/(L−1) − 1/2)) (2026-03-19 OvertoneInit record, in a bundle only, later dropped).
-Source: the baseline, from the NanoGPT speedrun. Cost: 2·D parameters a layer, kept out of the matrix optimizer.
+Source: the baseline, from the NanoGPT speedrun. Effect: not measured alone.
+Cost: 2·D parameters a layer, kept out of the matrix optimizer, and an elementwise pass that the norm takes in.
+Pitfalls: x0 is kept to the last layer, one more tensor in memory; its gradient adds up over all layers.
 """
 
 import math
@@ -21,7 +23,13 @@ from paramgolf.parts import Init, Part, Role
 from paramgolf.registry import technique
 
 
-@technique("x0_mix", fills="model.on_read", source="baseline; KellerJordan/modded-nanogpt", neutral=True)
+@technique(
+    "x0_mix",
+    fills="model.on_read",
+    source="baseline; KellerJordan/modded-nanogpt",
+    effect="not measured alone",
+    neutral=True,
+)
 @dataclass(frozen=True, kw_only=True)
 class X0Mix:
     """Blend of residual and first embedding, per channel."""

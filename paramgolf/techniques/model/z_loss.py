@@ -3,7 +3,9 @@
     loss = mean(nats) + weight · mean(logsumexp(logits)²)
 
 Stops all logits from drifting together, which low precision does not bear.
-Source: PaLM, arXiv 2204.02311; the ternary record (1e-4). Effect: not measured alone. Cost: one pass over the logits.
+Source: PaLM, arXiv 2204.02311; the ternary record (1e-4). Effect: not measured alone. Cost: one pass over the logits,
+which the fused loss then cannot spare.
+Pitfalls: the training loss that is told contains it; the score never does.
 """
 
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from paramgolf.model.slots import Dims, HeadModule
 from paramgolf.registry import technique
 
 
-@technique("z_loss", fills="model.objective", source="arXiv 2204.02311; ternary record")
+@technique("z_loss", fills="model.objective", source="arXiv 2204.02311; ternary record", effect="not measured alone")
 @dataclass(frozen=True, kw_only=True)
 class ZLoss:
     """Mean cost and squared normalizer."""

@@ -2,7 +2,7 @@
 
     W_out ← 0                              attention's output and the feed-forward's second projection
 
-Source: the baseline; Fixup, arXiv 1901.09321. Cost: none.
+Source: the baseline; Fixup, arXiv 1901.09321. Effect: not measured alone. Cost: none.
 Pitfall: it hides every technique inside a block from a test at initialization; test on shaken weights.
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from paramgolf.registry import technique
 
 
-@technique("zero_out", fills="model.init_out", source="baseline; arXiv 1901.09321")
+@technique("zero_out", fills="model.init_out", source="baseline; arXiv 1901.09321", effect="not measured alone")
 @dataclass(frozen=True, kw_only=True)
 class ZeroOut:
     """Zeros."""
