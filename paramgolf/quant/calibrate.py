@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from paramgolf.batch import Batch
 from paramgolf.errors import GolfError, UsageError
 from paramgolf.parts import Linear, Role, declared
-from paramgolf.quant.curvature import collect_curvature, rows_key
+from paramgolf.quant.curvature import collect_curvature, pass_tokens, rows_key, smaller
 from paramgolf.quant.matrices import finite_total, head_name, projections
 from paramgolf.quant.plan import QuantConfig, planned
 from paramgolf.quant.slots import CalibratedModel
@@ -93,7 +93,7 @@ def input_totals(model: nn.Module, batches: Iterable[Batch], wanted: Collection[
     watched = {name: linear for name, linear in projections(model).items() if name in wanted}
     head, tokens = InputWatch(grams, None), 0
     with inputs_watched(grams, watched) as watches:
-        for batch in batches:
+        for batch in in_memory(batches):
             last = view.hidden(batch)
             read = view.embedding.before_head(last)  # runs what stands before the head, which may be watched itself
             if head_name(model) in wanted:
@@ -101,6 +101,15 @@ def input_totals(model: nn.Module, batches: Iterable[Batch], wanted: Collection[
             tokens += batch.ids.numel()
     totals = {name: watch.total for name, watch in watches.items()} | {head_name(model): head.total}
     return {name: finite_total(name, total.cpu()) for name, total in totals.items() if total is not None}, tokens
+
+
+def in_memory(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """`batches`, on a CPU a few rows at a time: training reads hundreds at once."""
+    for batch in batches:
+        if batch.ids.device.type == "cpu":
+            yield from smaller(batch, pass_tokens(batch))
+        else:
+            yield batch
 
 
 class Grams:

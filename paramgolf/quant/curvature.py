@@ -9,7 +9,7 @@ frequency times the mean square of the gradient of what is looked up.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,8 +23,10 @@ from paramgolf.quant.slots import CalibratedModel
 
 PASS_TOKENS = 16_384
 """Tokens of one backward pass: it runs uncompiled, so that an activation weighs more than in training."""
-HEAD_TOKENS = 4096
-"""Tokens whose logits are held at once."""
+CPU_PASS_TOKENS = 2048
+"""The same on a CPU, whose memory is what an export can be short of; rows are kept whole."""
+HEAD_LOGITS, CPU_HEAD_LOGITS = 1 << 25, 1 << 22
+"""Numbers that are held at once, several times over, for the logits of some tokens."""
 
 
 class Curvature(NamedTuple):
@@ -66,8 +68,7 @@ class CurvatureWatch(nn.Module):
         gram = flat.mT @ flat
         self.gram = gram if self.gram is None else self.gram.add_(gram)
         self.passes += len(flat)
-        probe = x.new_zeros((*x.shape[:-1], self.outputs)).requires_grad_()
-        probe.register_hook(self.returned)
+        probe = Probe.apply(torch.zeros((), device=x.device, requires_grad=True), self, x)
         return probe if self.before is None else self.before(x) + probe
 
     def returned(self, gradient: Tensor) -> None:
@@ -80,6 +81,22 @@ class CurvatureWatch(nn.Module):
         if self.gram is None or self.squares is None:
             return None
         return Curvature(finite_total(name, self.gram.cpu()), finite_total(name, (self.squares / self.passes).cpu()))
+
+
+class Probe(torch.autograd.Function):
+    """Zeros that hand their gradient to a watch; a leaf of their size would keep that until the graph is gone."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, watch: CurvatureWatch, x: Tensor) -> Tensor:
+        """(), (..., in) -> (..., out); `anchor` is there to ask for a gradient."""
+        ctx.watch = watch
+        return x.new_zeros(()).expand(*x.shape[:-1], watch.outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
+        """Nothing goes further down."""
+        ctx.watch.returned(*gradients)
+        return None, None, None
 
 
 class TableSums:
@@ -128,9 +145,16 @@ def collect_curvature(model: nn.Module, batches: Iterable[Batch]) -> dict[str, T
     By parameter name the Hessian, by `rows_key` of it the rows'. Takes a forward and a backward pass of `batches`.
     Raises `GolfError` naming a parameter whose sums are not finite.
     """
-    found = measured_curvature(model, (part for batch in batches for part in smaller(batch, PASS_TOKENS)))
+    found = measured_curvature(model, (part for batch in batches for part in smaller(batch, pass_tokens(batch))))
     hessians = {name: curvature.hessian for name, curvature in found.items()}
     return hessians | {rows_key(name): curvature.rows for name, curvature in found.items()}
+
+
+def pass_tokens(batch: Batch) -> int:
+    """Tokens of one pass over `batch`."""
+    if batch.ids.device.type != "cpu":
+        return PASS_TOKENS
+    return min(max(batch.ids.shape[1], CPU_PASS_TOKENS), PASS_TOKENS)
 
 
 def smaller(batch: Batch, tokens: int) -> Iterator[Batch]:
@@ -162,6 +186,8 @@ def measured_curvature(model: nn.Module, batches: Iterable[Batch], *, seed: int 
             with watched_lookup(view.embedding, batch.ids, sums):
                 last = view.hidden(batch)
             last.backward(head_gradient(view, last.detach(), sums, generator))
+            # The next pass would begin beside what is left of this one's graph.
+            del last
             sums.tokens += batch.ids.numel()
     found = {name: result for name, watch in watches.items() if (result := watch.result(name)) is not None}
     return found | table_curvature(model, head, sums)
@@ -182,7 +208,8 @@ def head_gradient(view: CalibratedModel, last: Tensor, sums: TableSums, generato
     """The gradient by `last` (B, T, D) of the summed loss of targets drawn from the model; adds to `sums`."""
     flat = last.reshape(1, -1, last.shape[-1])
     parts = []
-    for part in flat.split(HEAD_TOKENS, dim=1):
+    most = HEAD_LOGITS if flat.device.type != "cpu" else CPU_HEAD_LOGITS
+    for part in flat.split(max(most // len(sums.counts), 1), dim=1):
         part = part.clone().requires_grad_()
         with probed_logits(view.embedding, part, len(sums.counts)) as probe:
             logits = view.logits(part)

@@ -12,7 +12,13 @@ from paramgolf.batch import BOS, Batch
 from paramgolf.errors import GolfError
 from paramgolf.model.gpt import GPT
 from paramgolf.quant.calibrate import collect_hessians, wanted_hessians
-from paramgolf.quant.curvature import collect_curvature, measured_curvature, smaller
+from paramgolf.quant.curvature import (
+    CPU_PASS_TOKENS,
+    collect_curvature,
+    measured_curvature,
+    pass_tokens,
+    smaller,
+)
 from paramgolf.quant.plan import QuantConfig, items_of
 from paramgolf.techniques.model import Recurrence, UntiedEmbedding
 from paramgolf.techniques.quant import GPTQ, EqualSlope, RateDistortion
@@ -128,6 +134,18 @@ def test_text_read_in_parts_gives_the_same():
     assert torch.equal(torch.cat([part.targets for part in parts], 1), whole.targets)
     rows = list(smaller(some_batch(5, 8), 16))
     assert [tuple(part.ids.shape) for part in rows] == [(2, 8), (2, 8), (1, 8)]
+
+
+def test_a_cpu_reads_a_few_rows_at_a_time_and_few_logits(monkeypatch: pytest.MonkeyPatch):
+    """As many as there is memory for: the pass of a whole training batch took 15 GB."""
+    assert pass_tokens(some_batch(64, 128)) == CPU_PASS_TOKENS
+    assert pass_tokens(some_batch(1, 5000)) == 5000, "rows stay whole"
+    model, batch = model_with(), some_batch()
+    whole = measured_curvature(model, [batch])
+    monkeypatch.setattr("paramgolf.quant.curvature.CPU_HEAD_LOGITS", 5 * model.config.vocab)
+    for name, found in measured_curvature(model, [batch]).items():
+        torch.testing.assert_close(found.rows, whole[name].rows, rtol=1e-4, atol=1e-9)
+        torch.testing.assert_close(found.hessian, whole[name].hessian, rtol=1e-4, atol=1e-5)
 
 
 def test_calibration_hands_it_to_the_items():
