@@ -68,7 +68,7 @@ class CurvatureWatch(nn.Module):
         gram = flat.mT @ flat
         self.gram = gram if self.gram is None else self.gram.add_(gram)
         self.passes += len(flat)
-        probe = Probe.apply(torch.zeros((), device=x.device, requires_grad=True), self, x)
+        probe = GradientProbe.apply(torch.zeros((), device=x.device, requires_grad=True), self, x)
         return probe if self.before is None else self.before(x) + probe
 
     def returned(self, gradient: Tensor) -> None:
@@ -83,7 +83,7 @@ class CurvatureWatch(nn.Module):
         return Curvature(finite_total(name, self.gram.cpu()), finite_total(name, (self.squares / self.passes).cpu()))
 
 
-class Probe(torch.autograd.Function):
+class GradientProbe(torch.autograd.Function):
     """Zeros that hand their gradient to a watch; a leaf of their size would keep that until the graph is gone."""
 
     @staticmethod
