@@ -42,6 +42,9 @@ GAINS = (
 )
 """From FlexAttention and the compiler's kernels to everything, one optimization more in each."""
 
+REPORT = {"flat": "train.record=true", "looped": "train.record=true model.order.starts=0.0,0.0"}
+"""The steps of a record that loops some layers after a while, before and after."""
+
 
 def trainer_of(run: Run, folder: Path, place: Place) -> Trainer:
     model = fresh_model(run, place)
@@ -73,10 +76,13 @@ def device_mark() -> Any:
 
 
 def profiled(trainer: Trainer) -> str:
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+    """Where the time of a step goes, by kernel."""
+    kind = trainer.place.device.type
+    activity = torch.profiler.ProfilerActivity.CUDA if kind == "cuda" else torch.profiler.ProfilerActivity.CPU
+    with torch.profiler.profile(activities=[activity]) as profile:
         trainer.advance()
         trainer.place.synchronize()
-    return profile.key_averages().table(sort_by="cuda_time_total", row_limit=60, max_name_column_width=90)
+    return profile.key_averages().table(sort_by=f"{kind}_time_total", row_limit=80, max_name_column_width=110)
 
 
 def main() -> None:
@@ -88,10 +94,12 @@ def main() -> None:
     parser.add_argument("--gains", action="store_true")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--profile", type=Path)
+    parser.add_argument("--report", type=Path, help="folder: flat and looped steps, and where the time of each goes")
     options = parser.parse_args()
     print(f"{'variant':48} {'backend':>8} {'ms/step':>9} {'/65,536':>8} {'spread':>7} {'MiB':>7} {'compile s':>9}")
     with placed() as place:
-        variants = (*(GAINS if options.gains else ()), *options.variant) or ("",)
+        report = tuple(REPORT.values()) if options.report else ()
+        variants = (*(GAINS if options.gains else ()), *report, *options.variant) or ("",)
         for number, variant in enumerate(variants, 1):
             run = overridden(preset(options.preset), f"{options.common} {variant}".split())
             torch._dynamo.reset()
@@ -113,6 +121,9 @@ def main() -> None:
             print(f"{row} {memory:7d} {compiled:9.1f}", flush=True)
             if options.profile and number == len(variants):
                 options.profile.write_text(profiled(trainer))
+            if variant in report:
+                name = next(name for name, settings in REPORT.items() if settings == variant)
+                (options.report / f"{name}.txt").write_text(profiled(trainer))
 
 
 if __name__ == "__main__":
