@@ -35,9 +35,9 @@ GAINS = (
     "model.fused=loss,feed_forward,queries_keys,heads",
     "model.fused=loss,feed_forward,queries_keys,heads,scales",
     "model.fused=loss,feed_forward,queries_keys,heads,scales,mix",
+    "model.fused=loss,feed_forward,queries_keys,heads,scales,mix,lanes",
     "",
     "train.record=true",
-    "train.record=true model.fused=loss,feed_forward,queries_keys,heads,scales,mix,lanes,groups",
     "train.record=true model.fused=loss,feed_forward,queries_keys,heads,scales,mix,lanes,groups,fp8",
 )
 """From FlexAttention and the compiler's kernels to everything, one optimization more in each."""

@@ -298,10 +298,10 @@ class Activation(Protocol):
 
 Fused = Literal["feed_forward", "loss", "queries_keys", "heads", "scales", "mix", "lanes", "groups", "fp8"]
 """What can be done in one piece: by a kernel of our own, or (`scales`) by matrices that take on what follows them.
-`groups` (not yet a default): gradients of keys and values that heads share are added up by `queries_keys`' kernel.
+`groups`: gradients of keys and values that query heads share are added up by the kernel of `queries_keys`.
 `fp8` (not a default): training products of what norms have made are of 8-bit floats (`kernels/eight_bits.py`)."""
 
-FUSED: tuple[Fused, ...] = ("feed_forward", "loss", "queries_keys", "heads", "scales", "mix", "lanes")
+FUSED: tuple[Fused, ...] = ("feed_forward", "loss", "queries_keys", "heads", "scales", "mix", "lanes", "groups")
 
 
 class Parameters(NamedTuple):

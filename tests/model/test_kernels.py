@@ -379,27 +379,30 @@ def test_gradients_of_keys_that_query_heads_share_come_apart_and_add_up(tapped: 
 @pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_model_with_all_kernels_has_the_loss_and_gradients_of_one_without(compiled: bool) -> None:
-    """The shape of the last record, three layers deep; backends of attention are tested on their own."""
+    """The last record's shape, five layers deep: as near to fp32 as the parts one after another are in bf16.
+
+    Backends of attention are tested on their own.
+    """
     shape = replace(
-        preset("pr1855").model, layers=3, order=Straight(), stream=TwoLanes(last=1), context=512, backend="sdpa"
+        preset("pr1855").model, layers=5, order=Straight(), stream=TwoLanes(last=1), context=512, backend="sdpa"
     )
     generator = torch.Generator("cuda").manual_seed(4)
     ids = torch.randint(2, shape.vocab, (1, 512), device="cuda", generator=generator)
     edges = torch.tensor([0, 100, 300, 512, 512], dtype=torch.int32, device="cuda")
     batch, found = Batch(ids, ids.roll(-1), edges, 512), []
-    for fused in (FUSED, ()):
+    for fused, compute in ((FUSED, torch.bfloat16), ((), torch.bfloat16), ((), torch.float32)):
         torch.manual_seed(5)
         model = GPT(replace(shape, fused=fused))
         model.reset()
         with torch.no_grad():
             for parameter in model.parameters():  # away from zeros, which hide gradients
                 parameter += 0.02 * torch.randn_like(parameter)
-        model.cuda().compute = torch.bfloat16
+        model.cuda().compute = compute
         loss = (torch.compile(model.loss, fullgraph=True) if compiled else model.loss)(batch)
         loss.backward()
         with torch.no_grad():  # compiled otherwise than with gradients
             scored = (torch.compile(model, fullgraph=True) if compiled else model)(batch).mean()
         torch.testing.assert_close(scored, loss.detach(), rtol=1e-2, atol=1e-2)
         found.append([loss, *(parameter.grad for parameter in model.parameters())])
-    for (name, _), mine, plain in zip([("loss", None), *model.named_parameters()], *found, strict=True):
-        assert error(mine, plain) < 5e-2, name
+    for (name, _), mine, plain, exact in zip([("loss", None), *model.named_parameters()], *found, strict=True):
+        assert error(mine, exact) < 0.02 + 1.2 * error(plain, exact), name

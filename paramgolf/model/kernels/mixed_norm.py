@@ -107,8 +107,9 @@ class MixedNorm(torch.autograd.Function):
         weights, *streams = ctx.saved_tensors
         factor, lead, goes_on, passes = ctx.form
         whole = [gradient.contiguous() for gradient in gradients]
-        du, dn = whole[0] if goes_on else None, whole[goes_on]
-        dlead = whole[goes_on + 1] if lead else None
+        place = 1 if goes_on else 0  # the compiler of torch 2.11 takes no bool for an index
+        du, dn = whole[0] if goes_on else None, whole[place]
+        dlead = whole[place + 1] if lead else None
         *found, shares = mixed_norm_gradient(du, dn, dlead, whole[-1] if passes else None, streams, weights, factor)
         return shares.sum(0), None, *found, *[None] * (3 - len(found))
 
@@ -124,6 +125,7 @@ def mixed_norm(
     x, y, *rest = (stream.flatten(0, 1).contiguous() for stream in streams)
     found = MixedNorm.apply(weights, (factor, lead, goes_on, passes), x, y, rest[0] if rest else None)
     parts = [tensor.unflatten(0, streams[0].shape[:2]) for tensor in found]
-    norm = parts[goes_on]
-    front = parts[goes_on + 1] if lead else norm[..., :0]
+    place = 1 if goes_on else 0
+    norm = parts[place]
+    front = parts[place + 1] if lead else norm[..., :0]
     return Normed(parts[0], norm, front, parts[-1] if passes else streams[0])
