@@ -195,7 +195,7 @@ def show_quack(way: str, left: Tensor, right: Tensor, flops: float) -> None:
     from paramgolf.model.kernels.gpu.quack_products import QuackTiling, quack_options
 
     plain, few = gemm_epilogue()(untouched), way == "gradient of weights"
-    for how in (QuackTiling(128, 192), QuackTiling(128, 256, pingpong=False)):
+    for how in (QuackTiling(), QuackTiling(128, 256, False, (2, 1))):
         for parts in (4, 8, 16) if few else (1,):
 
             def work(how: QuackTiling = how, parts: int = parts) -> Tensor:

@@ -17,11 +17,11 @@ from torch import Tensor
 class QuackTiling(NamedTuple):
     """How a product is cut up."""
 
-    rows: int = 128
-    columns: int = 192
+    rows: int = 192
+    columns: int = 128
     pingpong: bool = True
     """Two groups of warps, a tile each in turn; otherwise both on one tile."""
-    cluster: tuple[int, int] = (2, 1)
+    cluster: tuple[int, int] = (1, 2)
     """Neighbouring tiles (down, across) that share what they load."""
     bands: int = 8
     """How many tiles wide the order of tiles is, for the cache."""
@@ -33,16 +33,18 @@ def square_of_sum(h: Any, slope: Any) -> dict[str, Any]:
 
     leaky = cute.arch.fmax(h, h * slope)  # slope is at most 1
     bits = (leaky * leaky).bitcast(Int32)
-    sign = (h.bitcast(Int32) >> 31) & 65536
-    return {"D": (((bits + (sign ^ 65536)) & -131072) | sign).bitcast(Float32)}
+    sign = (h.bitcast(Int32) >> 15) & 65536
+    return {"D": (((bits + 65536 - sign) & -131072) | sign).bitcast(Float32)}
 
 
-def sum_times_derivative(total: Any, square: Any, step: Any) -> dict[str, Any]:
-    """The sum times d(a)/d(h) of the square with its sign; `step` is from 2 to what a negative h has in its place."""
+def sum_times_derivative(total: Any, square: Any, below: Any) -> dict[str, Any]:
+    """The sum times d(a)/d(h) of the square with its sign; `below` is what a negative h has in place of 2."""
     from cutlass import Float32, Int32, cute
 
-    negative = ((square.bitcast(Int32) >> 16) & 1).to(Float32)
-    return {"D": total * (cute.math.sqrt(square, approx=True) * (negative * step + 2.0))}
+    negative = (square.bitcast(Int32) << 15) >> 31  # all ones where h is negative
+    two = Float32(2.0).bitcast(Int32)
+    factor = (two ^ (negative & (two ^ below.bitcast(Int32)))).bitcast(Float32)
+    return {"D": total * cute.math.sqrt(square, approx=True, ftz=True) * factor}
 
 
 def under_names(work: Callable[..., Any], *names: str) -> Callable[..., Any]:
@@ -62,7 +64,7 @@ def quack_epilogues() -> tuple[Any, Any]:
     from quack.epilogue.frontend import gemm_epilogue
 
     epilogue = gemm_epilogue()
-    forward, backward = under_names(square_of_sum, "slope"), under_names(sum_times_derivative, "c", "step")
+    forward, backward = under_names(square_of_sum, "slope"), under_names(sum_times_derivative, "c", "below")
     return epilogue(forward), epilogue(backward)
 
 
@@ -77,8 +79,8 @@ def run_quack_square(x: Tensor, weight: Tensor, slope: float, how: QuackTiling) 
 def run_quack_square_derivative(gradient: Tensor, weight: Tensor, a: Tensor, slope: float, how: QuackTiling) -> Tensor:
     """gradient (N, D), weight (D, H), a (N, H) bf16 -> (N, H), the gradient of h."""
     out = a.new_empty(a.shape)
-    step = {"step": -2.0 * slope - 2.0}
-    quack_epilogues()[1].gemm(gradient, weight, out, a, epi_args=step, b_kn=True, **quack_options(how))
+    below = {"below": -2.0 * slope}
+    quack_epilogues()[1].gemm(gradient, weight, out, a, epi_args=below, b_kn=True, **quack_options(how))
     return out
 
 
