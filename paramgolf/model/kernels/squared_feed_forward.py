@@ -58,6 +58,10 @@ def squared_up(x: Tensor, weight: Tensor, slope: float) -> Tensor:
 @library.custom_op("paramgolf::squared_up_eight_bits", mutates_args=())
 def squared_up_eight_bits(x: Tensor, weight: Tensor, step: Tensor, slope: float) -> Tensor:
     """x (N, D), weight (H, D) e4m3, step a scalar fp32 -> (N, H) bf16 `packed_square` of their product times `step`."""
+    if quack_runs(x):
+        from paramgolf.model.kernels.gpu.quack_products import QuackTiling, run_quack_square
+
+        return run_quack_square(x, weight, slope, QuackTiling(), step)
     from paramgolf.model.kernels.gpu.squared_products import Tiling, run_squared_product
 
     return run_squared_product(x, weight, None, slope, Tiling(depth=128), step)

@@ -11,6 +11,7 @@ from functools import cache
 from inspect import Parameter, Signature
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -37,6 +38,11 @@ def square_of_sum(h: Any, slope: Any) -> dict[str, Any]:
     return {"D": (((bits + 65536 - sign) & -131072) | sign).bitcast(Float32)}
 
 
+def square_of_scaled_sum(h: Any, slope: Any, step: Any) -> dict[str, Any]:
+    """The same of h · step."""
+    return square_of_sum(h * step, slope)
+
+
 def sum_times_derivative(total: Any, square: Any, below: Any) -> dict[str, Any]:
     """The sum times d(a)/d(h) of the square with its sign; `below` is what a negative h has in place of 2."""
     from cutlass import Float32, Int32, cute
@@ -58,21 +64,38 @@ def under_names(work: Callable[..., Any], *names: str) -> Callable[..., Any]:
     return called
 
 
+class QuackEpilogues(NamedTuple):
+    """Ours as the library knows them; what it compiles is kept with them."""
+
+    square: Any
+    scaled_square: Any
+    derivative: Any
+
+
 @cache
-def quack_epilogues() -> tuple[Any, Any]:
-    """Both, known to the library; what it compiles is kept with them."""
+def quack_epilogues() -> QuackEpilogues:
+    """All, made once."""
     from quack.epilogue.frontend import gemm_epilogue
 
     epilogue = gemm_epilogue()
-    forward, backward = under_names(square_of_sum, "slope"), under_names(sum_times_derivative, "c", "below")
-    return epilogue(forward), epilogue(backward)
+    return QuackEpilogues(
+        epilogue(under_names(square_of_sum, "slope")),
+        epilogue(under_names(square_of_scaled_sum, "slope", "step")),
+        epilogue(under_names(sum_times_derivative, "c", "below")),
+    )
 
 
-def run_quack_square(x: Tensor, weight: Tensor, slope: float, how: QuackTiling) -> Tensor:
-    """x (N, D), weight (H, D) bf16 -> (N, H) `packed_square` of their product."""
+def run_quack_square(x: Tensor, weight: Tensor, slope: float, how: QuackTiling, step: Tensor | None = None) -> Tensor:
+    """x (N, D), weight (H, D) bf16 -> (N, H) `packed_square` of their product; of e4m3, of the product times `step`."""
     assert 0 <= slope <= 1, slope
-    out = x.new_empty(len(x), len(weight))
-    quack_epilogues()[0].gemm(x, weight, out, epi_args={"slope": slope}, **quack_options(how))
+    out = x.new_empty(len(x), len(weight), dtype=torch.bfloat16)
+    options, given = quack_options(how), {"slope": slope}
+    if step is None:
+        quack_epilogues().square.gemm(x, weight, out, epi_args=given, **options)
+    else:
+        # Sums stay in the tensor cores: added up outside, as 8 bits are by default, they spill from the registers.
+        options["post_init_attrs"] = (("fp8_slow_accum", False),)
+        quack_epilogues().scaled_square.gemm(x, weight, out, epi_args={**given, "step": step}, **options)
     return out
 
 
@@ -80,7 +103,7 @@ def run_quack_square_derivative(gradient: Tensor, weight: Tensor, a: Tensor, slo
     """gradient (N, D), weight (D, H), a (N, H) bf16 -> (N, H), the gradient of h."""
     out = a.new_empty(a.shape)
     below = {"below": -2.0 * slope}
-    quack_epilogues()[1].gemm(gradient, weight, out, a, epi_args=below, b_kn=True, **quack_options(how))
+    quack_epilogues().derivative.gemm(gradient, weight, out, a, epi_args=below, b_kn=True, **quack_options(how))
     return out
 
 
