@@ -4,8 +4,9 @@ The model's own forward pass runs; every projection carries for that time a `del
 that the projection sees, once a pass where depth recurs.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import ctypes
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from typing import cast
 
 import torch
@@ -13,9 +14,9 @@ from torch import Tensor, nn
 
 from paramgolf.batch import Batch
 from paramgolf.errors import GolfError, UsageError
-from paramgolf.parts import Linear, Role, declared
+from paramgolf.parts import Role, declared
 from paramgolf.quant.curvature import collect_curvature, pass_tokens, rows_key, smaller
-from paramgolf.quant.matrices import finite_total, head_name, projections
+from paramgolf.quant.matrices import finite_total, head_name, hung, projections
 from paramgolf.quant.plan import QuantConfig, planned
 from paramgolf.quant.slots import CalibratedModel
 from paramgolf.registry import name_of
@@ -68,12 +69,22 @@ def collect_hessians(model: nn.Module, batches: Iterable[Batch], config: QuantCo
     wanted = wanted_hessians(model, config)
     if not wanted:
         return {}
+    try:
+        return sums_of(model, batches, config, wanted)
+    finally:
+        give_back_memory()
+
+
+def sums_of(
+    model: nn.Module, batches: Iterable[Batch], config: QuantConfig, wanted: Collection[str]
+) -> dict[str, Tensor]:
+    """The Hessians of `wanted`."""
     if wants_curvature(config):
         totals, tokens = collect_curvature(model, batches), 1
     else:
         totals, tokens = input_totals(model, batches, wanted)
     hessians = {name: total for name, total in totals.items() if name in wanted}
-    unseen = sorted((wanted - totals.keys()) & projections(model).keys())
+    unseen = sorted((set(wanted) - totals.keys()) & projections(model).keys())
     if unseen:
         raise GolfError(
             f"calibration saw no input of {unseen[0]}",
@@ -86,19 +97,26 @@ def collect_hessians(model: nn.Module, batches: Iterable[Batch], config: QuantCo
     return hessians
 
 
+def give_back_memory() -> None:
+    """Let the system have what freed activations have left (2 GB of pr1855); glibc would keep it for the next ones."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def input_totals(model: nn.Module, batches: Iterable[Batch], wanted: Collection[str]) -> tuple[dict[str, Tensor], int]:
     """Σ x xᵀ by name, of those of `wanted` that a token reached, and the number of tokens."""
     view = cast(CalibratedModel, model)
     grams = Grams()
     watched = {name: linear for name, linear in projections(model).items() if name in wanted}
+    watches = {name: InputWatch(grams, linear.delta) for name, linear in watched.items()}
     head, tokens = InputWatch(grams, None), 0
-    with inputs_watched(grams, watched) as watches:
-        for batch in in_memory(batches):
+    for batch in in_memory(batches):
+        with hung(watched, watches):
             last = view.hidden(batch)
             read = view.embedding.before_head(last)  # runs what stands before the head, which may be watched itself
-            if head_name(model) in wanted:
-                head(read)
-            tokens += batch.ids.numel()
+        if head_name(model) in wanted:
+            head(read)
+        tokens += batch.ids.numel()
     totals = {name: watch.total for name, watch in watches.items()} | {head_name(model): head.total}
     return {name: finite_total(name, total.cpu()) for name, total in totals.items() if total is not None}, tokens
 
@@ -142,17 +160,3 @@ class InputWatch(nn.Module):
         gram = self.grams.of(x)
         self.total = gram.clone() if self.total is None else self.total.add_(gram)
         return x.new_zeros(()) if self.before is None else self.before(x)
-
-
-@contextmanager
-def inputs_watched(grams: Grams, linears: Mapping[str, Linear]) -> Iterator[dict[str, InputWatch]]:
-    """Watches on the inputs of `linears` for as long as this lasts; their adapters stay in force."""
-    before = {name: linear.delta for name, linear in linears.items()}
-    watches = {name: InputWatch(grams, before[name]) for name in linears}
-    try:
-        for name, linear in linears.items():
-            linear.delta = watches[name]
-        yield watches
-    finally:
-        for name, linear in linears.items():
-            linear.delta = before[name]

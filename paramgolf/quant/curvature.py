@@ -7,7 +7,7 @@ curvature; for the head the mean over draws is known, p (1 - p). A tied embeddin
 frequency times the mean square of the gradient of what is looked up.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from paramgolf.batch import Batch
 from paramgolf.errors import GolfError
-from paramgolf.parts import Linear, Role, declared, frozen_weights
-from paramgolf.quant.matrices import finite_total, head_name, projections
+from paramgolf.parts import Role, declared, frozen_weights
+from paramgolf.quant.matrices import finite_total, head_name, hung, projections
 from paramgolf.quant.slots import CalibratedModel
 
 PASS_TOKENS = 16_384
@@ -181,9 +181,11 @@ def measured_curvature(model: nn.Module, batches: Iterable[Batch], *, seed: int 
     weight = model.get_parameter(head)
     sums = TableSums(weight.shape[0], weight.shape[1], weight.device)
     generator = torch.Generator(weight.device).manual_seed(seed)
-    with frozen_weights(model), torch.enable_grad(), watched_projections(projections(model)) as watches:
+    linears = projections(model)
+    watches = {name: CurvatureWatch(linear.weight.shape[0], linear.delta) for name, linear in linears.items()}
+    with frozen_weights(model), torch.enable_grad():
         for batch in batches:
-            with watched_lookup(view.embedding, batch.ids, sums):
+            with hung(linears, watches), watched_lookup(view.embedding, batch.ids, sums):
                 last = view.hidden(batch)
             last.backward(head_gradient(view, last.detach(), sums, generator))
             # The next pass would begin beside what is left of this one's graph.
@@ -229,20 +231,6 @@ def head_gradient(view: CalibratedModel, last: Tensor, sums: TableSums, generato
         (gradient,) = torch.autograd.grad(F.cross_entropy(logits[0], drawn, reduction="sum"), part)
         parts.append(gradient)
     return torch.cat(parts, 1).view_as(last)
-
-
-@contextmanager
-def watched_projections(linears: Mapping[str, Linear]) -> Iterator[dict[str, CurvatureWatch]]:
-    """Watches on `linears` meanwhile; their adapters stay in force."""
-    before = {name: linear.delta for name, linear in linears.items()}
-    watches = {name: CurvatureWatch(linear.weight.shape[0], before[name]) for name, linear in linears.items()}
-    try:
-        for name, linear in linears.items():
-            linear.delta = watches[name]
-        yield watches
-    finally:
-        for name, linear in linears.items():
-            linear.delta = before[name]
 
 
 @contextmanager

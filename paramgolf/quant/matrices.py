@@ -1,5 +1,7 @@
 """The matrices of a model that calibration watches: its projections and the one that makes the logits."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import cast
 
 from torch import Tensor, nn
@@ -19,6 +21,19 @@ def head_name(model: nn.Module) -> str:
     """The name of the matrix that makes the logits."""
     weight = cast(CalibratedModel, model).embedding.head_weight()
     return next(name for name, parameter, _ in declared(model) if parameter is weight)
+
+
+@contextmanager
+def hung(linears: Mapping[str, Linear], watches: Mapping[str, nn.Module]) -> Iterator[None]:
+    """`watches` as the adapters of `linears` meanwhile: no longer than a pass, as making text may take passes too."""
+    before = {name: linear.delta for name, linear in linears.items()}
+    try:
+        for name, linear in linears.items():
+            linear.delta = watches[name]
+        yield
+    finally:
+        for name, linear in linears.items():
+            linear.delta = before[name]
 
 
 def finite_total(name: str, total: Tensor) -> Tensor:

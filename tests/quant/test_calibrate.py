@@ -26,7 +26,8 @@ from paramgolf.techniques.model import (
     UntiedEmbedding,
     UntiedPasses,
 )
-from paramgolf.techniques.quant import GPTQ, LQER, AdaptiveClip, Int8Rows, SDClip, SelfGenerated
+from paramgolf.techniques.quant import GPTQ, LQER, AdaptiveClip, EqualSlope, Int8Rows, SDClip, SelfGenerated
+from paramgolf.techniques.quant.self_generated import SAMPLED_STEP
 
 EVERYTHING = QuantConfig(attention=GPTQ(), mlp=GPTQ(), embed=GPTQ(), projection=GPTQ())
 
@@ -234,6 +235,25 @@ def test_the_model_writes_its_own_text():
     assert all(torch.equal(batch.ids[:, 1:], batch.targets[:, :-1]) for batch in first)
     other = list(replace(maker, seed=4).batches(model, iter(())))
     assert not torch.equal(torch.cat([b.ids for b in first]), torch.cat([b.ids for b in other]))
+
+
+@pytest.mark.parametrize("allocate", [None, EqualSlope()], ids=["inputs", "curvature"])
+def test_passes_that_make_the_text_are_not_counted(allocate: EqualSlope | None):
+    model = model_with()
+    config = QuantConfig(attention=GPTQ(), mlp=GPTQ(), embed=GPTQ(), allocate=allocate)
+    maker = SelfGenerated(sequences=3, length=9, together=2)
+    read = collect_hessians(model, list(maker.batches(model, iter(()))), config)
+    made = collect_hessians(model, maker.batches(model, iter(())), config)
+    assert read.keys() == made.keys()
+    assert all(torch.equal(made[name], read[name]) for name in read)
+
+
+def test_rows_may_be_longer_than_those_that_are_read_at_a_time():
+    model = model_with(context=128)
+    maker = SelfGenerated(sequences=1, length=SAMPLED_STEP + 5, temperature=1e-6)
+    (batch,) = maker.batches(model, iter(()))
+    with torch.no_grad():
+        assert torch.equal(batch.targets, model.logits(model.hidden(batch)).argmax(-1))
 
 
 def test_cold_text_is_what_the_model_thinks_likeliest():
