@@ -1,6 +1,7 @@
 """The step's matrix products, in milliseconds and TFLOP/s: cuBLAS, our Triton kernels and QuACK's under many tilings.
 
     python benchmarks/product_time.py                 # the feed-forward's fused products (H100: about a minute)
+    python benchmarks/product_time.py --quick         # the same by the tilings that have been near the best (20 s)
     python benchmarks/product_time.py --all           # every product of a layer and the head, QuACK beside cuBLAS
 
 Each row is printed as soon as it is known, with its relative error against fp32; what does not compile or run says why.
@@ -17,7 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from paramgolf.model.kernels.squared_feed_forward import packed_derivative, packed_square, quack_present
+from paramgolf.model.kernels.eight_bits import NORM_STEP, norm_codes, weight_codes
+from paramgolf.model.kernels.squared_feed_forward import (
+    packed_derivative,
+    packed_square,
+    quack_present,
+    squared_up_eight_bits,
+)
 
 SLOPE = 0.5
 CHECKED = 512
@@ -83,21 +90,21 @@ Candidate = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """Left, right and, backward, the square -> the product with its epilogue."""
 
 
-def triton_candidates() -> Iterator[tuple[str, Candidate]]:
+def triton_candidates(*, quick: bool) -> Iterator[tuple[str, Candidate]]:
     """Tilings of our own kernel."""
     if find_spec("triton") is None or not torch.cuda.is_available():
         return
     from paramgolf.model.kernels.gpu.squared_products import Tiling, run_squared_product
 
-    for cut in (
+    cuts = [
         (128, 256, 64, 8, 3, True, False),
         (128, 256, 64, 8, 3, True, True),
         (128, 256, 64, 8, 4, True, False),
-        (128, 256, 128, 8, 2, True, False),
         (256, 128, 64, 8, 3, True, False),
         (128, 128, 64, 4, 3, False, False),
         (128, 128, 64, 8, 4, True, False),
-    ):
+    ]
+    for cut in cuts[:1] if quick else cuts:
         how = Tiling(*cut)
 
         def work(left: Tensor, right: Tensor, square: Tensor | None, how: Tiling = how) -> Tensor:
@@ -106,15 +113,16 @@ def triton_candidates() -> Iterator[tuple[str, Candidate]]:
         yield f"Triton {how}".replace("Tiling", ""), work
 
 
-def quack_candidates() -> Iterator[tuple[str, Candidate]]:
+def quack_candidates(*, quick: bool) -> Iterator[tuple[str, Candidate]]:
     """Tilings of QuACK's, the likely ones first."""
     if not quack_here():
         return
     turns, together = ((128, 192), (128, 208), (128, 128), (192, 128)), ((128, 256), (256, 128), (256, 192))
     cuts = [(*shape, pingpong, (2, 1), 8) for pingpong in (True, False) for shape in (turns if pingpong else together)]
     cuts += [(*shape, True, cluster, 8) for shape in turns for cluster in ((1, 2), (1, 1))]
-    cuts += [(128, 192, True, (2, 1), bands) for bands in (1, 16)]
-    for cut in cuts:
+    cuts += [(192, 128, True, (1, 2), bands) for bands in (1, 16)]
+    near = [(192, 128, True, (1, 2), 8), (192, 128, True, (1, 1), 8), (128, 128, True, (2, 1), 8)]
+    for cut in [*near, (128, 192, True, (2, 1), 8)] if quick else cuts:
 
         def work(left: Tensor, right: Tensor, square: Tensor | None, cut: Any = cut) -> Tensor:
             from paramgolf.model.kernels.gpu.quack_products import (
@@ -131,7 +139,7 @@ def quack_candidates() -> Iterator[tuple[str, Candidate]]:
         yield f"QuACK {rows}x{columns} {'in turn' if pingpong else 'together'}, cluster {cluster}, bands {bands}", work
 
 
-def time_squared(tokens: int, dim: int, hidden: int) -> None:
+def time_squared(tokens: int, dim: int, hidden: int, *, quick: bool = False) -> None:
     """The feed-forward's first product with its square, and the gradient of its second with the derivative."""
     x = F.rms_norm(drawn(tokens, dim), (dim,))
     up, down = drawn(hidden, dim, scale=0.04), drawn(dim, hidden, scale=0.04)
@@ -143,14 +151,21 @@ def time_squared(tokens: int, dim: int, hidden: int) -> None:
     def wanted_gradient(rows: slice) -> Tensor:
         return x[rows].float() @ down.float() * packed_derivative(a[rows], SLOPE)
 
+    candidates = [*triton_candidates(quick=quick), *quack_candidates(quick=quick)]
     heading(f"forward: {tokens}x{dim} . {dim}x{hidden}, squared")
     show("cuBLAS, the product alone", lambda: x @ up.T, flops, lambda rows: x[rows].float() @ up.T.float())
-    for name, work in (*triton_candidates(), *quack_candidates()):
+    for name, work in candidates:
         show(name, lambda: work(x, up, None), flops, wanted_square)  # noqa: B023
+    if torch.cuda.is_available():
+        (codes, step), eight = weight_codes(up), norm_codes(x)
+        show("8 bits", lambda: squared_up_eight_bits(eight, codes, step * NORM_STEP, SLOPE), flops, wanted_square)
     heading(f"backward: {tokens}x{dim} . {dim}x{hidden}, times the square's derivative")
     show("cuBLAS, the product alone", lambda: x @ down, flops, lambda rows: x[rows].float() @ down.float())
-    for name, work in (*triton_candidates(), *quack_candidates()):
+    turned = down.T.contiguous().T
+    for name, work in candidates:
         show(name, lambda: work(x, down, a), flops, wanted_gradient)  # noqa: B023
+        if name.startswith("QuACK"):
+            show(f"{name}, weights turned", lambda: work(x, turned, a), flops, wanted_gradient)  # noqa: B023
 
 
 def time_products(tokens: int, dim: int, hidden: int, vocab: int) -> None:
@@ -178,7 +193,10 @@ def time_products(tokens: int, dim: int, hidden: int, vocab: int) -> None:
         for (way, left, right), bytes_moved in zip(ways, moved, strict=True):
             bound = f"{way}, {bytes_moved / 3e9:.3f} ms of memory at 3 TB/s"
             show(f"cuBLAS {bound}", lambda: left @ right, flops, lambda rows: left[rows].float() @ right.float())  # noqa: B023
-            show_quack(way, left, right, flops)
+            if (
+                way != "gradient of weights"
+            ):  # of few tiles, whose depth is to be split: five times slower (docs/LOG.md)
+                show_quack(way, left, right, flops)
 
 
 def untouched(acc: Any) -> dict[str, Any]:
@@ -187,24 +205,23 @@ def untouched(acc: Any) -> dict[str, Any]:
 
 
 def show_quack(way: str, left: Tensor, right: Tensor, flops: float) -> None:
-    """The same product by QuACK: two groups in turn or one tile, its depth split where there are few tiles."""
+    """The same product by QuACK: two groups in turn, or together on one tile."""
     if not quack_here():
         return
     from quack.epilogue.frontend import gemm_epilogue
 
     from paramgolf.model.kernels.gpu.quack_products import QuackTiling, quack_options
 
-    plain, few = gemm_epilogue()(untouched), way == "gradient of weights"
+    plain = gemm_epilogue()(untouched)
     for how in (QuackTiling(), QuackTiling(128, 256, False, (2, 1))):
-        for parts in (4, 8, 16) if few else (1,):
 
-            def work(how: QuackTiling = how, parts: int = parts) -> Tensor:
-                out = left.new_empty(left.shape[0], right.shape[1])
-                plain.gemm(left, right, out, epi_args={}, b_kn=True, split_k=parts, **quack_options(how))
-                return out
+        def work(how: QuackTiling = how) -> Tensor:
+            out = left.new_empty(left.shape[0], right.shape[1])
+            plain.gemm(left, right, out, epi_args={}, b_kn=True, **quack_options(how))
+            return out
 
-            cut = f"{how.rows}x{how.columns} {'in turn' if how.pingpong else 'together'}, depth in {parts}"
-            show(f"  QuACK {cut}", work, flops, lambda rows: left[rows].float() @ right.float())
+        cut = f"{how.rows}x{how.columns} {'in turn' if how.pingpong else 'together'}"
+        show(f"  QuACK {way} {cut}", work, flops, lambda rows: left[rows].float() @ right.float())
 
 
 def main() -> None:
@@ -213,11 +230,12 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--hidden", type=int, default=2048)
     parser.add_argument("--vocab", type=int, default=8192)
+    parser.add_argument("--quick", action="store_true", help="the few tilings that have been near the best")
     parser.add_argument("--all", action="store_true", help="the plain products of a layer and the head too")
     options = parser.parse_args()
     torch.manual_seed(0)
     print(torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU", torch.__version__)
-    time_squared(options.tokens, options.dim, options.hidden)
+    time_squared(options.tokens, options.dim, options.hidden, quick=options.quick)
     if options.all:
         time_products(options.tokens, options.dim, options.hidden, options.vocab)
 
