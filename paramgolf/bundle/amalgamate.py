@@ -16,8 +16,8 @@ from paramgolf.bundle.known import Fact, Facts, config_parts
 from paramgolf.bundle.observed import STRUCTURAL, observed_attributes, outlined
 from paramgolf.bundle.passed import assumed_fields, known_fields, known_parameters
 from paramgolf.bundle.reach import Reach, Reached, Rewrite
-from paramgolf.bundle.slim import Unregistered, copied, slim
-from paramgolf.bundle.stand_ins import stand_ins_of
+from paramgolf.bundle.slim import Unasserted, Unregistered, copied, slim
+from paramgolf.bundle.stand_ins import ARTIFACT_STAND_INS, stand_ins_of
 from paramgolf.bundle.tidy import simplified
 from paramgolf.bundle.units import Definition, Units, import_order, read_units, transplanted
 from paramgolf.bundle.unread import Dropped, spared, unread_names, without_unread
@@ -26,7 +26,7 @@ from paramgolf.config import source
 from paramgolf.run import Run
 
 ENTRY_MODULE, ENTRY = "paramgolf.bundle.script", "main_script"
-STAND_IN_MODULE = "paramgolf.bundle.stand_ins"
+STAND_IN_MODULE, ARTIFACT_MODULE = "paramgolf.bundle.stand_ins", "paramgolf.bundle.stand_in_artifact"
 OPEN = "SCRIPT_CODER"
 """What a stand-in leaves for the bundler to write."""
 WEAK = frozenset({"TERMS", "TECHNIQUES"})
@@ -68,6 +68,7 @@ def amalgamate(whole_run: Run) -> Script:
     """
     run = without_checkpoints(whole_run)
     units = transplanted(own_units(), STAND_IN_MODULE, stand_ins_of(run))
+    units = transplanted(units, ARTIFACT_MODULE, ARTIFACT_STAND_INS)
     closed, first = closed_classes(run, units)
     facts = Facts(run, closed=closed, changed=replaced_fields(first) | OWN_CHANGES)
     facts.fixed[Run, "digest"] = whole_run.digest
@@ -181,6 +182,7 @@ def reached(run: Run, units: Units, rewrite: Rewrite, dropped: Dropped = frozens
 def spelled_out(definition: Definition, closed: frozenset[str]) -> ast.stmt:
     """A copy of a definition; classes of which the script spells every instance need no defaults."""
     node = copied(definition.node)
+    Unasserted().visit(node)
     if isinstance(node, ast.ClassDef) and node.name in closed:
         for item in node.body:
             if isinstance(item, ast.AnnAssign) and "ClassVar" not in ast.unparse(item.annotation):

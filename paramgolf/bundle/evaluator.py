@@ -36,6 +36,8 @@ ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 EMPTY = OneOf(((),))
 """What is known of a tuple without items, and of whatever else is gone over and holds nothing."""
+EITHER = OneOf((False, True))
+"""What is known of a truth value."""
 OVER_NOTHING = frozenset({"zip", "enumerate", "reversed", "sorted", "tuple"})
 """Builtins that give nothing when what they go over holds nothing."""
 AGREED = "agree"
@@ -109,6 +111,10 @@ class Evaluator:
     def picked(self, node: ast.BoolOp, scope: Scope, depth: int) -> Fact:
         """The value of an `and` or `or`: that of its first term that ends it, or of its last."""
         ends = isinstance(node.op, ast.Or)
+        if all(map(is_silent, node.values)):
+            whole = self.combined(lambda *items: ended(items, ends), node.values, scope, depth)
+            if whole is not None:
+                return whole
         for value in node.values[:-1]:
             decided = self.truth(value, scope, depth)
             if decided is None:
@@ -146,8 +152,9 @@ class Evaluator:
         if isinstance(node.ops[0], ast.Is | ast.IsNot) and not any(
             isinstance(side, ast.Constant) and side.value is None for side in sides
         ):
-            return None
-        return self.combined(compare, sides, scope, depth)
+            return EITHER
+        fact = self.combined(compare, sides, scope, depth)
+        return EITHER if fact is None and any(map(is_text_or_none, sides)) else fact
 
     def call(self, node: ast.Call, scope: Scope, depth: int) -> Fact:
         """A call of a builtin, `isinstance`, or a function of ours that only returns an expression."""
@@ -163,6 +170,8 @@ class Evaluator:
             return self.of_structure(name, [self.fact(item, scope, depth) for item in node.args])
         if name in OVER_NOTHING and any(self.fact(item, scope, depth) == EMPTY for item in node.args):
             return EMPTY if all(map(is_silent, node.args)) else None
+        if name == "getattr" and len(node.args) == 3:
+            return self.asked(node, scope, depth)
         if name == "isinstance" and len(node.args) == 2:
             kind = live(self.module, ast.unparse(node.args[1]))
             return self.combined(lambda value: isinstance(value, kind), node.args[:1], scope, depth) if kind else None
@@ -175,6 +184,19 @@ class Evaluator:
             return None
         fact = self.tried(node, home, scope, depth)
         return fact if fact is not None or depth >= DEEPEST else self.through(node, home, scope, depth)
+
+    def asked(self, node: ast.Call, scope: Scope, depth: int) -> Fact:
+        """`getattr(part, name, default)` of parts of the configuration that have the attribute, or that have it not."""
+        fact, name = (
+            self.fact(node.args[0], scope, depth),
+            ast.literal_eval(node.args[1]) if is_text(node.args[1]) else "",
+        )
+        if not isinstance(fact, OneOf) or not name or not all(map(dataclasses.is_dataclass, fact.values)):
+            return None
+        has = {hasattr(value, name) for value in fact.values}
+        if len(has) > 1:
+            return None
+        return self.facts.attribute(fact, name) if has.pop() else self.fact(node.args[2], scope, depth)
 
     def of_structure(self, name: str, facts: list[Fact]) -> Fact:
         """What a function of the model's structure and the configuration gives, if that is nothing."""
@@ -234,6 +256,21 @@ class Evaluator:
             return OneOf(distinct(tuple(work(*choice) for choice in choices)))
         except (TypeError, ValueError, ArithmeticError, LookupError):
             return None
+
+
+def ended(items: tuple[Any, ...], ends: bool) -> Any:
+    """The first of the terms of an `and` or `or` that ends it, or the last."""
+    return next((item for item in items if bool(item) is ends), items[-1])
+
+
+def is_text(node: ast.expr) -> bool:
+    """Whether `node` is a string."""
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def is_text_or_none(node: ast.expr) -> bool:
+    """Whether `node` is a string or None: whatever is compared with it, the result is a truth value."""
+    return is_text(node) or (isinstance(node, ast.Constant) and node.value is None)
 
 
 def is_silent(node: ast.expr) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from paramgolf.bundle.evaluator import EMPTY, Evaluator, Scope
-from paramgolf.bundle.gather import METHOD, Gathered, Key, Passed
+from paramgolf.bundle.gather import APPLIED, LAUNCHED, METHOD, Gathered, Key, Passed
 from paramgolf.bundle.known import Fact, Facts, Instance, OneOf, hints_of, live, names_in
 from paramgolf.bundle.slim import KINDS, copied
 from paramgolf.bundle.units import Units, home_of
@@ -61,7 +61,11 @@ class Fold(ast.NodeTransformer):
                 self.scope[name] = self.evaluator.fact(value, self.scope)
         node.args.defaults = [cast(ast.expr, self.visit(item)) for item in node.args.defaults]
         node.args.kw_defaults = [item and cast(ast.expr, self.visit(item)) for item in node.args.kw_defaults]
-        node.decorator_list = [cast(ast.expr, self.visit(item)) for item in node.decorator_list]
+        # A decorator that belongs to an operator, as `register_fake`, gives it to nobody.
+        node.decorator_list = [
+            item if isinstance(item, ast.Attribute) else cast(ast.expr, self.visit(item))
+            for item in node.decorator_list
+        ]
         node.body = [inner for item in node.body for inner in as_statements(self.visit(item))]
         node.body = until_the_end(node.body) or [ast.Pass()]
         self.scope, self.owner, self.key, self.self_of = outer
@@ -181,8 +185,11 @@ class Fold(ast.NodeTransformer):
                 node.args = [cast(ast.expr, self.visit(item)) for item in node.args]
                 for keyword in node.keywords:
                     keyword.value = cast(ast.expr, self.visit(keyword.value))
-                fact = self.evaluator.tried(node, home, self.scope, 0)
-                return spelled(fact.values[0]) if isinstance(fact, OneOf) and fact.plain else node
+                fact = self.evaluator.fact(node, self.scope)
+                # What gives nothing for this model gives nothing of its own type.
+                return spelled(fact.values[0]) if isinstance(fact, OneOf) and fact.plain and fact != EMPTY else node
+        if (beneath := self.reached_by(node.func)) is not None:
+            self.note(node, beneath)
         if isinstance(node.func, ast.Attribute):
             self.note(node, (METHOD, node.func.attr))
             self.called.add(id(node.func))
@@ -191,6 +198,21 @@ class Fold(ast.NodeTransformer):
         elif isinstance(node.func, ast.Name) and node.func.id == "replace":
             self.gathered.overwritten |= {keyword.arg for keyword in node.keywords if keyword.arg}
         return self.worked_out(cast(ast.expr, self.generic_visit(node)))
+
+    def reached_by(self, func: ast.expr) -> Key | None:
+        """What `kernel[grid](...)` and `Function.apply(...)` call with their arguments."""
+        inner = func.value if isinstance(func, ast.Subscript | ast.Attribute) else None
+        applies = isinstance(func, ast.Attribute) and func.attr == "apply"
+        if (
+            not isinstance(inner, ast.Name)
+            or inner.id in self.scope
+            or not (applies or isinstance(func, ast.Subscript))
+        ):
+            return None
+        home = home_of(self.evaluator.units, self.module, inner.id)
+        if home is None or home.definition is None:
+            return None
+        return (home.definition.module, f"{inner.id}{APPLIED}" if applies else f"{inner.id}{LAUNCHED}")
 
     def worked_out(self, node: ast.expr) -> ast.expr:
         """A name of a type, as text: a minifier may shorten the type's own."""

@@ -9,6 +9,8 @@ from paramgolf.bundle.known import Fact, Instance, OneOf, distinct, live
 Key = tuple[str, str]
 """A module and a top-level name in it; for the methods of whatever class, `METHOD` and their name."""
 METHOD = "."
+APPLIED, LAUNCHED = ".forward", "[]"
+"""After the name of a function of autograd, what `apply` calls; after that of a kernel, the kernel itself."""
 
 
 class Passed(NamedTuple):

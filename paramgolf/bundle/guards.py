@@ -84,6 +84,8 @@ QUIET_CALLS = frozenset(
 )
 """Functions and methods whose calls change nothing."""
 
+CHECK = "__post_init__"
+"""The method of a record that checks its fields."""
 OTHERS: tuple[Any, ...] = (
     *(dict, list, set, str, bytes, tuple, int, float, bytearray, memoryview, Path, Exception, IOBase, Generator),
     *(torch, torch.cuda, torch.nn, torch.nn.functional, torch.nn.init, torch.distributed, np, np.ndarray),
@@ -248,9 +250,15 @@ def void_names(nodes: Iterable[ast.stmt]) -> frozenset[str]:
         if isinstance(node, ast.ClassDef) and not any("Protocol" in ast.unparse(base) for base in node.bases):
             for item in node.body:
                 if isinstance(item, ast.FunctionDef):
-                    methods.setdefault(item.name, []).append(not item.decorator_list and is_empty(item.body))
-    ours = {name for name, empty in methods.items() if all(empty) and not name.startswith("__")}
+                    methods.setdefault(item.name, []).append(not item.decorator_list and does_nothing(item))
+    ours = {name for name, empty in methods.items() if all(empty) and (not name.startswith("__") or name == CHECK)}
     return frozenset(found | {f".{name}" for name in ours if not any(hasattr(other, name) for other in OTHERS)})
+
+
+def does_nothing(method: ast.FunctionDef) -> bool:
+    """Whether a method is empty, but for handing on to the class above."""
+    above = f"super().{method.name}()"
+    return is_empty(item for item in method.body if ast.unparse(item) != above)
 
 
 def without_checks(node: ast.stmt, closed: frozenset[str]) -> ast.stmt:
@@ -263,6 +271,6 @@ def without_checks(node: ast.stmt, closed: frozenset[str]) -> ast.stmt:
 
 def is_passed_check(item: ast.stmt, closed: bool) -> bool:
     """Whether `item` is a `__post_init__` that need not run again."""
-    if not isinstance(item, ast.FunctionDef) or item.name != "__post_init__":
+    if not isinstance(item, ast.FunctionDef) or item.name != CHECK:
         return False
-    return is_empty(item.body) or (closed and "__setattr__" not in ast.unparse(item))
+    return does_nothing(item) or (closed and "__setattr__" not in ast.unparse(item))

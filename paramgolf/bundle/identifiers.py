@@ -235,12 +235,8 @@ def globals_of(body: list[ast.stmt]) -> Iterator[str]:
 def targets_of(item: ast.stmt) -> list[ast.Name]:
     """The names that a statement assigns."""
     targets = item.targets if isinstance(item, ast.Assign) else [item.target] if isinstance(item, ast.AnnAssign) else []
-    return [inner for target in targets for inner in ast.walk(target) if is_stored(inner)]
-
-
-def is_stored(node: ast.AST) -> bool:
-    """Whether `node` is a name that is bound."""
-    return isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+    names = (inner for target in targets for inner in ast.walk(target) if isinstance(inner, ast.Name))
+    return [name for name in names if not isinstance(name.ctx, ast.Load)]
 
 
 def members_of(node: ast.ClassDef) -> Iterator[tuple[ast.AST, str]]:
@@ -279,7 +275,7 @@ def argument_words(block: ast.AST) -> set[str]:
 def bound_names(block: ast.AST) -> Iterator[str]:
     """Every name that something inside `block` binds."""
     for node in ast.walk(block):
-        if isinstance(node, ast.Name) and is_stored(node):
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             yield node.id
         elif isinstance(node, ast.arg):
             yield node.arg

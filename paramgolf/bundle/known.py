@@ -8,8 +8,10 @@ import copy
 import dataclasses
 import importlib
 import math
+import sys
 from collections.abc import Callable, Container, Iterator, Mapping
-from types import NoneType
+from functools import cache
+from types import ModuleType, NoneType
 from typing import Any, NamedTuple, get_args, get_origin
 
 from paramgolf.bundle.units import OURS
@@ -178,9 +180,35 @@ def live(module: str, name: str) -> Any:
     return names_in(module).get(name)
 
 
+@cache
 def names_in(module: str) -> dict[str, Any]:
-    """The names that `module` binds; none when it needs a library that is not here."""
+    """The names that `module` binds, though a library that it needs be missing: then what this defines is a stub."""
     try:
         return vars(importlib.import_module(module))
     except ImportError:
+        pass
+    before = dict(sys.modules)
+    try:
+        sys.modules.update({name: Stub(name) for name in STUBBED if name not in before})
+        return dict(vars(importlib.import_module(module)))
+    except ImportError:
         return {}
+    finally:
+        for name in sys.modules.keys() - before.keys():
+            del sys.modules[name]
+
+
+STUBBED = ("triton", "triton.language", "triton.tools", "triton.tools.tensor_descriptor")
+"""Modules of libraries that a script does without; what a bundle holds is the same on a machine without them."""
+
+
+class Stub(ModuleType):
+    """Has every attribute; as a decorator it changes nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Stub(name)
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        return given[0] if given else self

@@ -1,7 +1,7 @@
 """What the modules of a run's model hold: the model is built, without storage, and looked at.
 
-The constructor of a model sees the configuration alone, so a script that builds it gets the same plain values, and the
-same lists of parts that are empty. What anything assigns later is left out.
+The constructor of a model sees the configuration alone, so a script that builds it gets the same plain values, the same
+parts of the configuration, and the same lists of parts that are empty. What anything assigns later is left out.
 """
 
 import ast
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from paramgolf.bundle.known import Fact, OneOf, distinct, is_plain
+from paramgolf.bundle.known import Fact, OneOf, distinct, is_fixed
 from paramgolf.bundle.units import OURS, Definition
 from paramgolf.model.gpt import GPT
 from paramgolf.quant.calibrate import wanted_hessians
@@ -35,14 +35,14 @@ def outlined(run: Run) -> GPT:
 def observed_attributes(model: GPT, program: Iterable[Definition]) -> Observed:
     """Attributes that the constructors of the model's modules set once and for all."""
     modules = list(model.modules())
-    later = set(attributes_set_later(program))
     kinds = {kind for module in modules for kind in type(module).__mro__ if kind.__module__.startswith(f"{OURS}.")}
+    later = set(attributes_set_later(program, {kind.__name__ for kind in kinds}))
     found: dict[tuple[type, str], Fact] = {}
     for kind in kinds - {nn.Module}:
         objects = [module for module in modules if isinstance(module, kind)]
         for name in {name for module in objects for name in own_attributes(module)} - later:
             values = tuple(seen(module, name) for module in objects)
-            if all(is_plain(value) or (type(value) is dict and not value) for value in values):
+            if all(is_fixed(value) or (type(value) is dict and not value) for value in values):
                 found[kind, name] = OneOf(distinct(values))
     return found
 
@@ -61,22 +61,15 @@ def seen(module: nn.Module, name: str) -> Any:
     return {} if isinstance(value, nn.ModuleDict) and not value else value
 
 
-def attributes_set_later(program: Iterable[Definition]) -> Iterator[str]:
-    """Attributes that something other than the constructor of their own object assigns."""
+def attributes_set_later(program: Iterable[Definition], kinds: set[str]) -> Iterator[str]:
+    """Attributes that something other than a constructor assigns to objects of the model, whose classes are `kinds`."""
     for item in program:
-        own = set()
-        for method in getattr(item.node, "body", ()):
+        built = set()
+        for method in getattr(item.node, "body", ()) if item.name in kinds else ():
             if isinstance(method, ast.FunctionDef) and method.name == "__init__":
-                own = {id(inner) for inner in ast.walk(method) if is_of_self(inner, method)}
+                built = {id(inner) for inner in ast.walk(method)}
         for inner in ast.walk(item.node):
-            if isinstance(inner, ast.Attribute) and not isinstance(inner.ctx, ast.Load) and id(inner) not in own:
-                yield inner.attr
-
-
-def is_of_self(node: ast.AST, method: ast.FunctionDef) -> bool:
-    """Whether `node` is an attribute of a method's own object."""
-    return (
-        isinstance(node, ast.Attribute)
-        and isinstance(node.value, ast.Name)
-        and node.value.id == method.args.args[0].arg
-    )
+            if isinstance(inner, ast.Attribute) and not isinstance(inner.ctx, ast.Load) and id(inner) not in built:
+                of_another = isinstance(item.node, ast.ClassDef) and item.name not in kinds
+                if not (of_another and isinstance(inner.value, ast.Name) and inner.value.id == "self"):
+                    yield inner.attr

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterator
 
-from paramgolf.bundle.gather import METHOD, Gathered, literal_fact
+from paramgolf.bundle.gather import APPLIED, LAUNCHED, METHOD, Gathered, literal_fact
 from paramgolf.bundle.known import Fact, live
 from paramgolf.bundle.reach import Reached, mentioned_strings
 from paramgolf.bundle.slim import keeps_annotations
@@ -11,6 +11,8 @@ from paramgolf.bundle.units import OURS, Definition
 
 PLAIN_DECORATORS = {"cache", "contextmanager", "torch.no_grad()", "torch.compiler.assume_constant_result"}
 """Decorators that pass arguments on."""
+OPERATOR = "library.custom_op("
+"""Begins the decorator of an operator of torch, which passes arguments on as well."""
 BOUND = {"staticmethod": False, "classmethod": True}
 """Decorators of methods, and whether the first argument is not one that callers give."""
 
@@ -23,6 +25,11 @@ def known_parameters(program: Reached, gathered: Gathered) -> dict[tuple[str, st
         if isinstance(item.node, ast.FunctionDef) and passes_arguments(item.node):
             key = (item.module, item.name)
             found[key] = gathered.parameters(key, item.node.args, method=False)
+        if isinstance(item.node, ast.FunctionDef) and "triton.jit" in decorators(item.node):
+            found[item.module, item.name] = constants_of_kernel(item, item.node, gathered)
+        for method in functions_applied(item, gathered):
+            key = (item.module, f"{item.name}{APPLIED}")
+            found[key] = gathered.parameters(key, method.args, method=True)
         for method in methods_called_by_us(item) if isinstance(item.node, ast.ClassDef) else ():
             key = (item.module, item.name)
             if method.name == "__init__":
@@ -34,14 +41,32 @@ def known_parameters(program: Reached, gathered: Gathered) -> dict[tuple[str, st
     return found
 
 
-def decorators(node: ast.FunctionDef) -> set[str]:
+def constants_of_kernel(item: Definition, node: ast.FunctionDef, gathered: Gathered) -> dict[str, Fact]:
+    """What is known of the parameters that a kernel is compiled for, where all that calls it launches it."""
+    arguments = (*node.args.args, *node.args.kwonlyargs)
+    compiled = {each.arg for each in arguments if each.annotation and "constexpr" in ast.unparse(each.annotation)}
+    if (item.module, item.name) in gathered.calls:
+        return {}
+    facts = gathered.parameters((item.module, f"{item.name}{LAUNCHED}"), node.args, method=False)
+    return {name: fact for name, fact in facts.items() if name in compiled}
+
+
+def functions_applied(item: Definition, gathered: Gathered) -> Iterator[ast.FunctionDef]:
+    """The `forward` of a function of autograd that gets what `apply` is given."""
+    bases = [ast.unparse(base) for base in getattr(item.node, "bases", ())]
+    if "torch.autograd.Function" in bases and (METHOD, "apply") not in gathered.escaped:
+        body = getattr(item.node, "body", ())
+        yield from (part for part in body if isinstance(part, ast.FunctionDef) and f".{part.name}" == APPLIED)
+
+
+def decorators(node: ast.stmt) -> set[str]:
     """The decorators of a function, as text."""
-    return {*map(ast.unparse, node.decorator_list)}
+    return {*map(ast.unparse, getattr(node, "decorator_list", ()))}
 
 
 def passes_arguments(node: ast.FunctionDef) -> bool:
     """Whether what a function is called with is what it gets."""
-    return decorators(node) <= PLAIN_DECORATORS | {*BOUND}
+    return all(mark in PLAIN_DECORATORS or mark in BOUND or mark.startswith(OPERATOR) for mark in decorators(node))
 
 
 def methods_called_by_us(item: Definition) -> Iterator[ast.FunctionDef]:

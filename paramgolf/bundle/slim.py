@@ -22,7 +22,14 @@ class BodiesFilled(ast.NodeTransformer):
         return node
 
 
-class Unregistered(BodiesFilled):
+class Unasserted(BodiesFilled):
+    """Drops assertions."""
+
+    def visit_Assert(self, node: ast.Assert) -> None:
+        return None
+
+
+class Unregistered(Unasserted):
     """Drops what means something in the package only: registration, our imports, assertions, casts."""
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
@@ -39,9 +46,6 @@ class Unregistered(BodiesFilled):
         if name == "zip":
             node.keywords = [item for item in node.keywords if item.arg != "strict"]
         return node
-
-    def visit_Assert(self, node: ast.Assert) -> None:
-        return None
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt | None:
         return None if is_our_import(node) else node

@@ -61,6 +61,11 @@ def carried_coder(identity: int, known: Any) -> Any:
     return SCRIPT_CODER
 
 
+def quack_is_absent(x: Any) -> bool:
+    """In place of `quack_runs`: a script asks for no library beside those of the contest."""
+    return False
+
+
 class HeardEvents:
     """In place of `Events`: listeners are told, nothing is kept."""
 
@@ -155,10 +160,15 @@ STAND_INS = {
     "Events": "HeardEvents",
     "Reporter": "told_nothing",
     "RunFolder": "PlainFolder",
+    "quack_runs": "quack_is_absent",
     "validation_stream": "plain_stream",
     "load_tokenizer": "pieces_alone",
 }
 """What of the package is replaced by what of this file."""
+
+
+ARTIFACT_STAND_INS = {"pack": "lean_pack", "unpack": "lean_unpack"}
+"""The same by what of `stand_in_artifact.py`."""
 
 
 def stand_ins_of(run: Run) -> dict[str, str]:

@@ -87,7 +87,9 @@ class A:
     def later(self):
         self.third = 3
 """
-    assert set(attributes_set_later([definition(source.strip())])) == {"second", "third"}
+    program = [definition(source.strip())]
+    assert set(attributes_set_later(program, {"A"})) == {"third"}, "the constructor of a model's module is done"
+    assert set(attributes_set_later(program, {"B"})) == {"second"}, "objects of another class are not of the model"
 
 
 def test_a_bundle_names_no_setting_that_it_does_not_read(tmp_path: Path):
