@@ -158,15 +158,15 @@ def clip_command(
         Folder of a run, or with --weights a preset.
     vary
         A setting and its values, as quant.mlp.sigmas=10,12,14; of several all combinations. By default the steps of
-        every quantizer times a few factors.
+        every quantizer times a few factors, or, where the export fills a budget, that budget.
     json
         Print as JSON.
     """
-    from paramgolf.lab.analysis.sweep import FACTORS, scaled_steps, sweep_runs, varied_runs
+    from paramgolf.lab.analysis.sweep import scaled_runs, sweep_runs, varied_runs
 
     with opened_workbench(run, options) as bench:
         own = bench.subject.run
-        points = sweep_runs(bench, "clip", varied_runs(own, vary) if vary else scaled_steps(own, FACTORS))
+        points = sweep_runs(bench, "clip", varied_runs(own, vary) if vary else scaled_runs(bench))
         exact = bench.exact_bpb()
     print_points(points, exact, json=json)
     return 0
@@ -260,7 +260,7 @@ def pareto_command(
         Folder of a run, or with --weights a preset.
     vary
         A setting and its values, as quant.mlp.sigmas=10,12,14; of several all combinations. By default the steps of
-        every quantizer times a few factors.
+        every quantizer times a few factors, or, where the export fills a budget, that budget.
     coder
         Short name of a coder; with several, every export under each.
     out
@@ -269,11 +269,11 @@ def pareto_command(
         Print the points as JSON.
     """
     from paramgolf.lab.analysis.charts import Chart, chart_html, chart_svg
-    from paramgolf.lab.analysis.sweep import FACTORS, pareto_front, scaled_steps, sweep_runs, varied_runs, with_coders
+    from paramgolf.lab.analysis.sweep import pareto_front, scaled_runs, sweep_runs, varied_runs, with_coders
 
     with opened_workbench(run, options) as bench:
         own = bench.subject.run
-        runs = varied_runs(own, vary) if vary else scaled_steps(own, FACTORS)
+        runs = varied_runs(own, vary) if vary else scaled_runs(bench)
         points = sweep_runs(bench, "pareto", with_coders(runs, coder))
         exact = bench.exact_bpb()
         folder = out or bench.subject.folder

@@ -39,7 +39,7 @@ from paramgolf.lab.analysis.subject import (
     open_subject,
     smaller_passes,
 )
-from paramgolf.lab.analysis.sweep import pareto_front, sweep_runs, varied_runs, with_coders
+from paramgolf.lab.analysis.sweep import sweep_runs, varied_runs, with_coders
 from paramgolf.lab.analysis.tensor_bytes import artifact_bytes_of, entropy_bytes, grouped_bytes
 from paramgolf.lab.analysis.workbench import Step, Trial, Workbench, exported
 from paramgolf.lab.launch import data_record, load_techniques
@@ -241,14 +241,6 @@ def test_variations_are_all_combinations(subject: Subject) -> None:
 def test_wider_steps_take_fewer_bytes(bench: Workbench) -> None:
     points = sweep_runs(bench, "clip", varied_runs(bench.subject.run, ["quant.mlp.floor=0.002,0.008,0.05"]))
     assert points[0].bytes > points[1].bytes > points[2].bytes
-
-
-def test_the_front_holds_what_nothing_beats() -> None:
-    def point(size: int, bpb: float | None) -> Point:
-        return Point("", "", size, bpb, None, 0.0, 0.0)
-
-    points = [point(3, 1.0), point(1, 2.0), point(2, 2.0), point(2, 1.5), point(4, 1.0), point(1, None)]
-    assert pareto_front(points) == [point(1, 2.0), point(2, 1.5), point(3, 1.0)]
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4])

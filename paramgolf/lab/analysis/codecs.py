@@ -1,5 +1,6 @@
 """A shoot-out of coders: the same stored weights, every coder there is."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from paramgolf.artifact.slots import SLOT_OF_CODERS, Coder
@@ -45,6 +46,7 @@ def shoot_out(bench: Workbench) -> list[CoderResult]:
 
 
 def coder_trial(bench: Workbench, coder: Coder | None) -> Trial:
-    """The run's own export under another coder."""
-    label = type(coder).__name__ if coder else "none"
-    return exported(bench, label, bench.subject.run.quant, coder, scored=False)
+    """What the run's own export stores, under another coder: where bytes have a say, those of the run's coder do."""
+    run = bench.subject.run
+    own = exported(bench, type(coder).__name__ if coder else "none", run.quant, run.artifact.coder, scored=False)
+    return replace(own, coder=coder)

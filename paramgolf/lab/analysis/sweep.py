@@ -14,6 +14,8 @@ from paramgolf.run import Run
 
 FACTORS = (0.7, 0.85, 1.0, 1.2, 1.45)
 """Of the steps that a run quantizes with, where nothing else is asked."""
+BYTE_FACTORS = (0.7, 0.8, 0.9, 1.0, 1.1)
+"""Of the bytes that its weights may take, where its export fills them whatever its steps were."""
 
 
 def varied_runs(run: Run, variations: Sequence[str]) -> list[tuple[str, Run]]:
@@ -37,6 +39,19 @@ def short_label(settings: Iterable[str]) -> str:
     return " ".join(setting.removeprefix("quant.").removeprefix("artifact.") for setting in settings)
 
 
+def scaled_runs(bench: Workbench) -> list[tuple[str, Run]]:
+    """The subject's run coarser and finer: by its steps, or by its budget where that decides on them."""
+    run = bench.subject.run
+    if not run.quant.fill and run.quant.allocate is None:
+        return scaled_steps(run, FACTORS)
+    found = []
+    for factor in BYTE_FACTORS:
+        more = round((factor - 1) * bench.budget)
+        contest = replace(run.contest, artifact_bytes=run.contest.artifact_bytes + more)
+        found.append((f"bytes x {factor:g}", replace(run, contest=contest)))
+    return found
+
+
 def scaled_steps(run: Run, factors: Sequence[float]) -> list[tuple[str, Run]]:
     """`run` with all its quantization steps times each factor. Raises `UsageError` when none of them can be set."""
     if not has_widths(run.quant):
@@ -53,8 +68,9 @@ def sweep_runs(bench: Workbench, survey: str, runs: Sequence[tuple[str, Run]]) -
 
 
 def of_run(bench: Workbench, label: str, run: Run) -> Trial:
-    """The trial of the export of `run`."""
-    return exported(bench, label, run.quant, run.artifact.coder)
+    """The trial of the export of `run`, whose contest may leave other bytes than the subject's."""
+    more = run.contest.artifact_bytes - bench.subject.run.contest.artifact_bytes
+    return exported(bench, label, run.quant, run.artifact.coder, budget=bench.budget + more if more else None)
 
 
 def pareto_front(points: Iterable[Point]) -> list[Point]:

@@ -117,12 +117,12 @@ class Workbench:
         validation = self.subject.validation
         return validation.score(model, validation.plain).tally.bits_per_byte
 
-    def export(self, quant: QuantConfig, coder: Coder | None) -> dict[str, Stored]:
+    def export(self, quant: QuantConfig, coder: Coder | None, budget: int | None = None) -> dict[str, Stored]:
         """The stored weights that `quant` makes of the trained model, as exporting the run does; made once.
 
-        Techniques that decide over the whole model are given what the contest leaves beside the code.
+        Techniques that decide over the whole model are given what the contest leaves beside the code, or `budget`.
         """
-        spelled = self.spelled(quant, coder)
+        spelled = self.spelled(quant, coder, budget)
         if spelled not in self.kept:
             run, model = self.subject.run, self.subject.load_trained()
             hessians = self.hessians(quant)
@@ -131,8 +131,8 @@ class Workbench:
                 return len(pack(stored, self.expected, coder=coder, digest=run.digest))
 
             quantized = quantize_to_budget if quant.fill else quantize
-            budget = self.budget if asks_for_bytes(quant) else 0
-            self.kept = {spelled: quantized(model, quant, hessians, budget_bytes=budget, size=size)}
+            given = (self.budget if budget is None else budget) if asks_for_bytes(quant) else 0
+            self.kept = {spelled: quantized(model, quant, hessians, budget_bytes=given, size=size)}
         return self.kept[spelled]
 
     @cached_property
@@ -141,10 +141,10 @@ class Workbench:
         run = self.subject.run
         return run.contest.artifact_bytes - run_code_bytes(run)
 
-    def spelled(self, quant: QuantConfig, coder: Coder | None) -> str:
+    def spelled(self, quant: QuantConfig, coder: Coder | None, budget: int | None = None) -> str:
         """What identifies an export: the coder too, where something asks how many bytes there will be."""
         asks = source(coder) if asks_for_bytes(quant) else ""
-        return f"{source(quant)}{asks} {self.calibration_tokens}"
+        return f"{source(quant)}{asks} {self.calibration_tokens}" + ("" if budget is None else f" {budget}")
 
     def hessians(self, quant: QuantConfig) -> dict[str, Tensor]:
         """Of all parameters that `quant` needs them for."""
@@ -155,10 +155,10 @@ class Workbench:
         exact = self.exact_bpb() if any(trial.scored for trial in trials) else None
         points: list[Point] = []
         keys = [point_key(self.subject.fingerprint, f"{trial.identity} {trial.coder}") for trial in trials]
-        missing = sum(self.fresh or self.book.get(key) is None for key in keys)
+        missing = sum(self.known_point(key, trial) is None for key, trial in zip(keys, trials, strict=True))
         began, done = time.perf_counter(), 0
         for key, trial in zip(keys, trials, strict=True):
-            known = None if self.fresh else self.book.get(key)
+            known = self.known_point(key, trial)
             if known is None:
                 left = (time.perf_counter() - began) / done * (missing - done) if done else None
                 self.told(Step(len(points), len(trials), trial.label, left))
@@ -172,6 +172,11 @@ class Workbench:
             points.append(known._replace(label=trial.label, survey=survey))
         self.told(Step(len(trials), len(trials), f"{len(trials)} points, {done} measured now", None))
         return points
+
+    def known_point(self, key: str, trial: Trial) -> Point | None:
+        """The point of `trial` in the book; one that was only weighed is none where a score is asked for."""
+        known = None if self.fresh else self.book.get(key)
+        return None if known is None or (trial.scored and known.bpb is None) else known
 
     def round_trip(self, trial: Trial) -> Measured:
         """Build, pack, unpack, restore and score one trial.
@@ -220,12 +225,20 @@ def require_same(stored: Mapping[str, Stored], decoded: Mapping[str, Stored]) ->
             )
 
 
-def exported(bench: Workbench, label: str, quant: QuantConfig, coder: Coder | None, *, scored: bool = True) -> Trial:
-    """The trial of a whole export under `quant` and `coder`."""
+def exported(
+    bench: Workbench,
+    label: str,
+    quant: QuantConfig,
+    coder: Coder | None,
+    *,
+    budget: int | None = None,
+    scored: bool = True,
+) -> Trial:
+    """The trial of a whole export under `quant` and `coder`; `budget` is other bytes than the contest leaves."""
     return Trial(
         label=label,
-        identity=bench.spelled(quant, coder),
-        build=lambda: bench.export(quant, coder),
+        identity=bench.spelled(quant, coder, budget),
+        build=lambda: bench.export(quant, coder, budget),
         coder=coder,
         scored=scored,
     )
