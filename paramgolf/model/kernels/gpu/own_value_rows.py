@@ -1,4 +1,7 @@
-"""Attention's heads without their own value and gated, one pass each way."""
+"""Attention's heads without their own value and gated, one pass each way.
+
+Programs of one run of tokens follow one another, so that memory is read in the order in which it lies.
+"""
 
 import torch
 import triton
@@ -15,9 +18,9 @@ def own_value_forward(  # noqa: PLR0913
     H: tl.constexpr, K: tl.constexpr, E: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
     """A group of heads of a run of tokens."""
-    token = (tl.program_id(0) * TOKENS + tl.arange(0, TOKENS))[:, None]
+    token = (tl.program_id(1) * TOKENS + tl.arange(0, TOKENS))[:, None]
     real, channel = token < tokens, tl.arange(0, E)[None, :]
-    group = tl.program_id(1)
+    group = tl.program_id(0)
     own = tl.load(v + token * stride + group * E + channel, mask=real, other=0.0).to(tl.float32)
     inverse = 1.0 / tl.maximum(tl.sum(own * own, axis=1, keep_dims=True), 1e-8)
     for member in tl.static_range(H // K):
@@ -34,9 +37,9 @@ def own_value_backward(  # noqa: PLR0913
     H: tl.constexpr, K: tl.constexpr, E: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
     """A group of heads of a run of tokens."""
-    token = (tl.program_id(0) * TOKENS + tl.arange(0, TOKENS))[:, None]
+    token = (tl.program_id(1) * TOKENS + tl.arange(0, TOKENS))[:, None]
     real, channel = token < tokens, tl.arange(0, E)[None, :]
-    group = tl.program_id(1)
+    group = tl.program_id(0)
     own = tl.load(v + token * stride + group * E + channel, mask=real, other=0.0).to(tl.float32)
     inverse = 1.0 / tl.maximum(tl.sum(own * own, axis=1, keep_dims=True), 1e-8)
     of_own = tl.zeros((TOKENS, E), dtype=tl.float32)
@@ -61,7 +64,7 @@ def run_own_value_forward(y: Tensor, v: Tensor, logits: Tensor, sharpness: float
     """y (N, H, E), v (N, K, E), logits (N, H) -> like y."""
     (tokens, heads, width), groups, out = y.shape, v.shape[1], torch.empty_like(y)
     assert y.numel() < 2**31, y.shape
-    own_value_forward[(triton.cdiv(tokens, GROUP_TOKENS), groups)](
+    own_value_forward[(groups, triton.cdiv(tokens, GROUP_TOKENS))](
         y, v, logits, out, tokens, v.stride(0), sharpness, height, heads, groups, width, GROUP_TOKENS
     )
     return out
@@ -73,7 +76,7 @@ def run_own_value_backward(
     """Gradients of y, v and logits."""
     (tokens, heads, width), groups = y.shape, v.shape[1]
     dy, dv, dlogits = torch.empty_like(y), v.new_empty(v.shape), torch.empty_like(logits)
-    own_value_backward[(triton.cdiv(tokens, GROUP_TOKENS), groups)](
+    own_value_backward[(groups, triton.cdiv(tokens, GROUP_TOKENS))](
         y,
         v,
         logits,
