@@ -18,8 +18,6 @@ class Tiling(NamedTuple):
     warps: int = 8
     stages: int = 3
     persistent: bool = True
-    ahead: bool = False
-    """Backward: fetch the square into the cache while the product is made."""
 
 
 @triton.jit
@@ -43,8 +41,8 @@ def square_derivative(a, slope):
 
 @triton.jit
 def squared_product(  # noqa: PLR0913
-    left, right, square, out, unit, fetched, rows, columns, depth, slope,
-    SCALED: tl.constexpr, BACKWARD: tl.constexpr, AHEAD: tl.constexpr,
+    left, right, square, out, unit, rows, columns, depth, slope,
+    SCALED: tl.constexpr, BACKWARD: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """Forward: out = squared(left · rightᵀ · unit). Backward: out = (left · right) · derivative(square)."""
@@ -56,10 +54,6 @@ def squared_product(  # noqa: PLR0913
         height = tl.minimum(down - band * GROUP, GROUP)
         row = (band * GROUP + (tile % (GROUP * across)) % height) * ROWS
         column = ((tile % (GROUP * across)) // height) * COLUMNS
-        if AHEAD:
-            # One number of every 32 bytes; nobody waits for it.
-            line, sector = row + tl.arange(0, ROWS)[:, None], column + 16 * tl.arange(0, COLUMNS // 16)[None, :]
-            tl.load(fetched + line * columns + sector, mask=(line < rows) & (sector < columns), volatile=True)
         total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
         for step in range(tl.cdiv(depth, DEPTH)):
             a = left.load([row, step * DEPTH])
@@ -103,8 +97,8 @@ def run_squared_product(
         TensorDescriptor.from_tensor(right, of_right),
         described if square is None else TensorDescriptor.from_tensor(square, half),
         described,
-        left if step is None else step, out if square is None else square, rows, columns, depth, slope,
-        SCALED=step is not None, BACKWARD=square is not None, AHEAD=square is not None and how.ahead,
+        left if step is None else step, rows, columns, depth, slope,
+        SCALED=step is not None, BACKWARD=square is not None,
         ROWS=how.rows, COLUMNS=how.columns, DEPTH=how.depth, GROUP=8,
         num_warps=how.warps, num_stages=how.stages,
     )  # fmt: skip
