@@ -55,8 +55,11 @@ class AttentionPlan(NamedTuple):
 
     @property
     def takes_spread(self) -> bool:
-        """Whether `attend` takes keys and values once for every query head (`spread_heads`), and gains by it."""
-        return self.backend == "fa4"
+        """Whether `attend` takes keys and values once for every query head (`spread_heads`), and gains by it.
+
+        Measured for packed documents; whole rows go to cuDNN.
+        """
+        return self.backend == "fa4" and self.batch.cu_seqlens is not None
 
     def within(self, window: int) -> "AttentionPlan":
         """The plan for a layer whose queries see `window` tokens."""
