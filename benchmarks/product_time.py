@@ -117,11 +117,13 @@ def quack_candidates(*, quick: bool) -> Iterator[tuple[str, Candidate]]:
     if not quack_here():
         return
     turns, together = ((128, 192), (128, 208), (128, 128), (192, 128)), ((128, 256), (256, 128), (256, 192))
-    cuts = [(*shape, pingpong, (2, 1), 8) for pingpong in (True, False) for shape in (turns if pingpong else together)]
-    cuts += [(*shape, True, cluster, 8) for shape in turns for cluster in ((1, 2), (1, 1))]
-    cuts += [(192, 128, True, (1, 2), bands) for bands in (1, 16)]
-    near = [(192, 128, True, (1, 2), 8), (192, 128, True, (1, 1), 8), (128, 128, True, (2, 1), 8)]
-    for cut in [*near, (128, 192, True, (2, 1), 8)] if quick else cuts:
+    near = [(192, 128, (1, 2)), (128, 192, (2, 1)), (128, 128, (2, 1)), (128, 128, (1, 2))]
+    cuts = [(*shape, True, cluster, 8, wide) for *shape, cluster in near for wide in (False, True)]
+    if not quick:
+        cuts += [(*shape, True, cluster, 8, False) for shape in turns for cluster in ((2, 1), (1, 2), (1, 1))]
+        cuts += [(*shape, False, (2, 1), 8, False) for shape in together]
+        cuts += [(192, 128, True, (1, 2), bands, False) for bands in (1, 16)]
+    for cut in cuts:
 
         def work(left: Tensor, right: Tensor, square: Tensor | None, cut: Any = cut) -> Tensor:
             from paramgolf.model.kernels.gpu.quack_products import (
@@ -134,8 +136,9 @@ def quack_candidates(*, quick: bool) -> Iterator[tuple[str, Candidate]]:
                 return run_quack_square(left, right, SLOPE, QuackTiling(*cut))
             return run_quack_square_derivative(left, right, square, SLOPE, QuackTiling(*cut))
 
-        rows, columns, pingpong, cluster, bands = cut
-        yield f"QuACK {rows}x{columns} {'in turn' if pingpong else 'together'}, cluster {cluster}, bands {bands}", work
+        rows, columns, pingpong, cluster, bands, wide = cut
+        how = f"{'in turn' if pingpong else 'together'}, cluster {cluster}, bands {bands}{', wide' if wide else ''}"
+        yield f"QuACK {rows}x{columns} {how}", work
 
 
 def time_squared(tokens: int, dim: int, hidden: int, *, quick: bool = False) -> None:

@@ -26,6 +26,8 @@ class QuackTiling(NamedTuple):
     """Neighbouring tiles (down, across) that share what they load."""
     bands: int = 8
     """How many tiles wide the order of tiles is, for the cache."""
+    wide: bool = False
+    """Epilogues of 64 columns at a time in place of 32: of what they read, 40 KB are on their way at once, not 16."""
 
 
 def square_of_sum(h: Any, slope: Any) -> dict[str, Any]:
@@ -89,13 +91,12 @@ def run_quack_square(x: Tensor, weight: Tensor, slope: float, how: QuackTiling, 
     """x (N, D), weight (H, D) bf16 -> (N, H) `packed_square` of their product; of e4m3, of the product times `step`."""
     assert 0 <= slope <= 1, slope
     out = x.new_empty(len(x), len(weight), dtype=torch.bfloat16)
-    options, given = quack_options(how), {"slope": slope}
+    given, ours = {"slope": slope}, quack_epilogues()
     if step is None:
-        quack_epilogues().square.gemm(x, weight, out, epi_args=given, **options)
+        ours.square.gemm(x, weight, out, epi_args=given, **quack_options(how))
     else:
-        # Sums stay in the tensor cores: added up outside, as 8 bits are by default, they spill from the registers.
-        options["post_init_attrs"] = (("fp8_slow_accum", False),)
-        quack_epilogues().scaled_square.gemm(x, weight, out, epi_args={**given, "step": step}, **options)
+        given_too = {**given, "step": step}
+        ours.scaled_square.gemm(x, weight, out, epi_args=given_too, **quack_options(how, eight_bits=True))
     return out
 
 
@@ -107,9 +108,21 @@ def run_quack_square_derivative(gradient: Tensor, weight: Tensor, a: Tensor, slo
     return out
 
 
-def quack_options(how: QuackTiling) -> dict[str, Any]:
+def wide_epilogue(tile: Any, atoms: Any, kind: Any = None) -> tuple[int, int]:
+    """In place of the library's choice of what an epilogue works on at a time: rows and columns.
+
+    In the library's cache of compiled kernels it goes by its name: what says something else is to be called otherwise.
+    """
+    return 64, 64
+
+
+def quack_options(how: QuackTiling, *, eight_bits: bool = False) -> dict[str, Any]:
     """A tiling in the library's words."""
     down, across = how.cluster
+    attributes: tuple[tuple[str, Any], ...] = (("_compute_tile_shape_or_override", wide_epilogue),) if how.wide else ()
+    if eight_bits:
+        # Sums stay in the tensor cores: added up outside, as 8 bits are by default, they spill from the registers.
+        attributes = (*attributes, ("fp8_slow_accum", False))
     return {
         "tile_M": how.rows,
         "tile_N": how.columns,
@@ -117,4 +130,5 @@ def quack_options(how: QuackTiling) -> dict[str, Any]:
         "cluster_M": down,
         "cluster_N": across,
         "max_swizzle_size": how.bands,
+        "post_init_attrs": attributes,
     }
