@@ -35,7 +35,8 @@ def feel(value):
     elif isinstance(value, (tuple, list)):
         for item in value:
             feel(item)
-torch.nn.modules.module.register_module_forward_hook(lambda module, given, value: feel(value))
+if DEVICE == "cpu":
+    torch.nn.modules.module.register_module_forward_hook(lambda module, given, value: feel(value))
 def finish(out):
     global felt, outputs
     result = json.loads((out / "result.json").read_text())
@@ -48,7 +49,7 @@ def finish(out):
     print("PROOF " + json.dumps(told), flush=True)
     felt, outputs = hashlib.sha256(), 0
 """
-"""Hashes everything that any module of any model gives, logits included."""
+"""Hashes what every module of every model gives, logits included, but not on a GPU: a compiled model takes no hook."""
 
 BY_PACKAGE = """
 from paramgolf.lab.launch import load_techniques
@@ -124,7 +125,7 @@ def prove(runs: Sequence[Run], folder: Path, device: str = "cpu") -> list[Proof]
         (place / "train_gpt.py").write_bytes(packed(amalgamate(small).lean, "dense").content)
     names = [run.name for run in runs]
     root = str(Path(__file__).parent.parent.parent)
-    watch = f"{WATCH}\nDEVICE = {device!r}\n"
+    watch = f"DEVICE = {device!r}\n{WATCH}\n"
     by_package = watched(f"{watch}sys.path.insert(0, {root!r})\n{BY_PACKAGE}", names, folder)
     by_bundle = watched(f"{watch}{BY_BUNDLE}", names, folder)
     return [Proof(*three, device) for three in zip(names, by_package, by_bundle, strict=True)]
