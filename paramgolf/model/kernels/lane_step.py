@@ -59,5 +59,7 @@ class LaneStep(torch.autograd.Function):
 
 def lane_step(lanes: tuple[Tensor, ...], a: Tensor, m: Tensor, keep: Tensor, write: Tensor) -> tuple[Tensor, Tensor]:
     """Two lanes, a and m (B, T, D) bf16 on a GPU, keep (2) and write (2, 2) fp32 -> the new lanes."""
-    first, second = LaneStep.apply(*(tensor.contiguous() for tensor in (*lanes, a, m)), keep, write)
+    # Views: where the lanes part they are one tensor, which the compiler of torch 2.13 does not take twice.
+    given = (tensor.contiguous().view_as(tensor) for tensor in (*lanes, a, m))
+    first, second = LaneStep.apply(*given, keep, write)
     return first, second
