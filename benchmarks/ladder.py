@@ -57,6 +57,8 @@ ROW = "ladder.json"
 """In a run's folder once it is scored."""
 OWN, NONE = "1", "none"
 """Names of two averages: the preset's own, and the weights themselves."""
+HEAD_START = 20.0
+"""Seconds after which a second process comes to a GPU, so that runs begin in their order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,14 +274,16 @@ def planned(options: argparse.Namespace) -> list[Job]:
 def carried_out(jobs: Sequence[Job], options: argparse.Namespace) -> None:
     """Make the runs, each in a process of its own: on every GPU one that trains and one that compiles or is scored."""
     gpus = visible_gpus(options.gpus)
-    free: queue.Queue[str] = queue.Queue()
-    for gpu in gpus * 2 if options.gpus else gpus:
-        free.put(gpu)
+    free: queue.Queue[tuple[str, float]] = queue.Queue()
+    for wait in (0.0, HEAD_START) if options.gpus else (0.0,):
+        for gpu in gpus:
+            free.put((gpu, wait))
     running: set[subprocess.Popen[bytes]] = set()
     last_start = time.time() + options.until if options.until else 0.0
 
     def one(job: Job) -> None:
-        gpu = free.get()
+        gpu, wait = free.get()
+        time.sleep(wait)
         try:
             log = options.out / f"{job.run.name}_{job.run.digest}_s{job.seed}.log"
             command = [sys.executable, __file__, *sys.argv[1:], "--worker", job.rung, str(job.seed), gpu]
@@ -292,7 +296,7 @@ def carried_out(jobs: Sequence[Job], options: argparse.Namespace) -> None:
             row = job.row(options.out)
             print(line(row) if row else f"{job.rung} {job.seed}: exit code {code}, {log}", flush=True)
         finally:
-            free.put(gpu)
+            free.put((gpu, 0.0))
 
     pool = ThreadPoolExecutor(free.qsize())
     try:
