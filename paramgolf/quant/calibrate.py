@@ -4,9 +4,7 @@ The model's own forward pass runs; every projection carries for that time a `del
 that the projection sees, once a pass where depth recurs.
 """
 
-import ctypes
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
 from typing import cast
 
 import torch
@@ -16,6 +14,7 @@ from paramgolf.batch import Batch
 from paramgolf.errors import GolfError, UsageError
 from paramgolf.parts import Role, declared
 from paramgolf.quant.curvature import collect_curvature, pass_tokens, rows_key, smaller
+from paramgolf.quant.host_memory import give_back_memory
 from paramgolf.quant.matrices import finite_total, head_name, hung, projections
 from paramgolf.quant.plan import QuantConfig, planned
 from paramgolf.quant.slots import CalibratedModel
@@ -95,12 +94,6 @@ def sums_of(
         if name in wanted and name not in totals and role in LOOKED_UP:
             hessians[name] = max(tokens, 1) * torch.eye(parameter.shape[-1])
     return hessians
-
-
-def give_back_memory() -> None:
-    """Let the system have what freed activations have left (2 GB of pr1855); glibc would keep it for the next ones."""
-    with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def input_totals(model: nn.Module, batches: Iterable[Batch], wanted: Collection[str]) -> tuple[dict[str, Tensor], int]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from paramgolf.batch import Batch
 from paramgolf.errors import GolfError
 from paramgolf.parts import Role, declared, frozen_weights
+from paramgolf.quant.host_memory import give_back_memory
 from paramgolf.quant.matrices import finite_total, head_name, hung, projections
 from paramgolf.quant.slots import CalibratedModel
 
@@ -190,6 +191,8 @@ def measured_curvature(model: nn.Module, batches: Iterable[Batch], *, seed: int 
             last.backward(head_gradient(view, last.detach(), sums, generator))
             # The next pass would begin beside what is left of this one's graph.
             del last
+            if batch.ids.device.type == "cpu":
+                give_back_memory()
             sums.tokens += batch.ids.numel()
     found = {name: result for name, watch in watches.items() if (result := watch.result(name)) is not None}
     return found | table_curvature(model, head, sums)
