@@ -216,7 +216,7 @@ def test_a_model_learns_in_8_bits_what_it_learns_in_16(compiled: bool) -> None:
 def test_fused_feed_forward_has_the_value_and_gradients_of_the_plain_one(compiled: bool) -> None:
     x, up, down = on_gpu(1, 768, 512), on_gpu(2048, 512, scale=0.04), on_gpu(512, 2048, scale=0.02)
     inputs = [tensor.requires_grad_() for tensor in (x, up, down)]
-    fused = torch.compile(squared_feed_forward) if compiled else squared_feed_forward
+    fused = torch.compile(squared_feed_forward, fullgraph=True) if compiled else squared_feed_forward
     y = fused(*inputs, 0.5)
     wide = [tensor.detach().float().requires_grad_() for tensor in inputs]
     wanted = F.leaky_relu(wide[0] @ wide[1].T, 0.5).square() @ wide[2].T
@@ -236,7 +236,7 @@ def test_fused_loss_has_the_value_and_gradients_of_the_plain_one(vocab: int, com
     x, weight = on_gpu(640, 512).requires_grad_(), on_gpu(vocab, 512, scale=0.2).requires_grad_()
     targets = torch.randint(0, vocab, (640,), device="cuda", generator=torch.Generator("cuda").manual_seed(3))
     factor = torch.rand(640, device="cuda")
-    nats = (torch.compile(head_nats) if compiled else head_nats)(x, weight, targets, 30.0)
+    nats = (torch.compile(head_nats, fullgraph=True) if compiled else head_nats)(x, weight, targets, 30.0)
     wide = [tensor.detach().float().requires_grad_() for tensor in (x, weight)]
     wanted = softcapped_costs((wide[0] @ wide[1].T), targets, 30.0)
     assert error(nats, wanted) < 2e-3
@@ -273,7 +273,7 @@ def test_mixed_norm_has_the_gradients_of_the_plain_one(
     exact = weights.detach().requires_grad_()
     first = 0 if goes_on else 1
     wanted = (*blended_norm(wide, exact, 0.5, lead), 1.0 * wide[0])[first:]
-    mixed = torch.compile(mixed_norm) if compiled else mixed_norm
+    mixed = torch.compile(mixed_norm, fullgraph=True) if compiled else mixed_norm
     found = mixed(streams, weights, 0.5, lead, goes_on=goes_on, passes=True)[first:]
     used = [place for place, tensor in enumerate(wanted) if tensor.numel()]
     given = [on_gpu(*tensor.shape) for tensor in wanted]
@@ -296,7 +296,7 @@ def test_a_step_of_two_lanes_has_the_gradients_of_the_plain_one(compiled: bool) 
     factors = [on_gpu(2).float().requires_grad_(), on_gpu(2, 2).float().requires_grad_()]
     wide = [tensor.detach().float().requires_grad_() for tensor in given]
     exact = [factor.detach().requires_grad_() for factor in factors]
-    step = torch.compile(lane_step) if compiled else lane_step
+    step = torch.compile(lane_step, fullgraph=True) if compiled else lane_step
     found = step((given[0], given[1]), given[2], given[3], *factors)
     wanted = plain_lane_step((wide[0], wide[1]), wide[2], wide[3], *exact)
     weights = [on_gpu(1, 333, 96), on_gpu(1, 333, 96).flip(1)]
@@ -344,7 +344,11 @@ def test_heads_in_one_pass_have_the_gradients_of_the_plain_ones(channels: int, r
 
     inputs = (wide.requires_grad_(), gain.requires_grad_(), logits.requires_grad_())
     exact = tuple(tensor.detach().float().requires_grad_() for tensor in inputs)
-    y, wanted, weight = (torch.compile(fused) if compiled else fused)(*inputs), plain(*exact), on_gpu(rows, 301, 8, 64)
+    y, wanted, weight = (
+        (torch.compile(fused, fullgraph=True) if compiled else fused)(*inputs),
+        plain(*exact),
+        on_gpu(rows, 301, 8, 64),
+    )
     assert error(y, wanted) < 1e-2
     for mine, theirs in zip(
         torch.autograd.grad(y, inputs, weight), torch.autograd.grad(wanted, exact, weight.float()), strict=True
