@@ -1,14 +1,13 @@
 """The feed-forward's two products through QuACK's Hopper kernels: our epilogues, their pipeline.
 
 Two groups of warps take turns: one runs its tile's epilogue while the other's product fills the tensor cores, which
-Triton cannot express on Hopper. Epilogues are traced for one number each; they are the functions `square_with_sign`
-and `square_derivative` of `squared_products`. Source: github.com/Dao-AILab/quack (`quack.epilogue`), which comes with
-flash-attn-4.
+Triton cannot express on Hopper. Epilogues are traced for one number each, and the library goes by the names of their
+parameters (`acc` the sum, `c` what is read beside it); they are the functions `square_with_sign` and
+`square_derivative` of `squared_products`. Bundles do without.
+Source: github.com/Dao-AILab/quack (`quack.epilogue`), which comes with flash-attn-4.
 """
 
-from collections.abc import Callable
 from functools import cache
-from inspect import Parameter, Signature
 from typing import Any, NamedTuple
 
 import torch
@@ -30,40 +29,29 @@ class QuackTiling(NamedTuple):
     """Epilogues of 64 columns at a time in place of 32: of what they read, 40 KB are on their way at once, not 16."""
 
 
-def square_of_sum(h: Any, slope: Any) -> dict[str, Any]:
-    """(h or slope·h)², its lowest bf16 bit telling whether h was negative."""
+def square_of_sum(acc: Any, slope: Any) -> dict[str, Any]:
+    """(h or slope·h)² of the sum h, its lowest bf16 bit telling whether h was negative."""
     from cutlass import Float32, Int32, cute
 
-    leaky = cute.arch.fmax(h, h * slope)  # slope is at most 1
+    leaky = cute.arch.fmax(acc, acc * slope)  # slope is at most 1
     bits = (leaky * leaky).bitcast(Int32)
-    sign = (h.bitcast(Int32) >> 15) & 65536
+    sign = (acc.bitcast(Int32) >> 15) & 65536
     return {"D": (((bits + 65536 - sign) & -131072) | sign).bitcast(Float32)}
 
 
-def square_of_scaled_sum(h: Any, slope: Any, step: Any) -> dict[str, Any]:
-    """The same of h · step."""
-    return square_of_sum(h * step, slope)
+def square_of_scaled_sum(acc: Any, slope: Any, step: Any) -> dict[str, Any]:
+    """The same of the sum times `step`."""
+    return square_of_sum(acc * step, slope)
 
 
-def sum_times_derivative(total: Any, square: Any, below: Any) -> dict[str, Any]:
-    """The sum times d(a)/d(h) of the square with its sign; `below` is what a negative h has in place of 2."""
+def sum_times_derivative(acc: Any, c: Any, below: Any) -> dict[str, Any]:
+    """The sum times d(a)/d(h) of the square `c` with its sign; `below` is what a negative h has in place of 2."""
     from cutlass import Float32, Int32, cute
 
-    negative = (square.bitcast(Int32) << 15) >> 31  # all ones where h is negative
+    negative = (c.bitcast(Int32) << 15) >> 31  # all ones where h is negative
     two = Float32(2.0).bitcast(Int32)
     factor = (two ^ (negative & (two ^ below.bitcast(Int32)))).bitcast(Float32)
-    return {"D": total * cute.math.sqrt(square, approx=True, ftz=True) * factor}
-
-
-def under_names(work: Callable[..., Any], *names: str) -> Callable[..., Any]:
-    """`work` with the parameters `acc` and `names`, by which the library goes: whatever shortens ours leaves them."""
-
-    def called(total: Any, **given: Any) -> Any:
-        return work(total, *(given[name] for name in names))
-
-    parameters = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD) for name in ("acc", *names)]
-    called.__signature__ = Signature(parameters)
-    return called
+    return {"D": acc * cute.math.sqrt(c, approx=True, ftz=True) * factor}
 
 
 class QuackEpilogues(NamedTuple):
@@ -80,23 +68,19 @@ def quack_epilogues() -> QuackEpilogues:
     from quack.epilogue.frontend import gemm_epilogue
 
     epilogue = gemm_epilogue()
-    return QuackEpilogues(
-        epilogue(under_names(square_of_sum, "slope")),
-        epilogue(under_names(square_of_scaled_sum, "slope", "step")),
-        epilogue(under_names(sum_times_derivative, "c", "below")),
-    )
+    return QuackEpilogues(epilogue(square_of_sum), epilogue(square_of_scaled_sum), epilogue(sum_times_derivative))
 
 
 def run_quack_square(x: Tensor, weight: Tensor, slope: float, how: QuackTiling, step: Tensor | None = None) -> Tensor:
     """x (N, D), weight (H, D) bf16 -> (N, H) `packed_square` of their product; of e4m3, of the product times `step`."""
     assert 0 <= slope <= 1, slope
     out = x.new_empty(len(x), len(weight), dtype=torch.bfloat16)
-    given, ours = {"slope": slope}, quack_epilogues()
+    given: dict[str, Any] = {"slope": slope}
     if step is None:
-        ours.square.gemm(x, weight, out, epi_args=given, **quack_options(how))
+        quack_epilogues().square.gemm(x, weight, out, epi_args=given, **quack_options(how))
     else:
-        given_too = {**given, "step": step}
-        ours.scaled_square.gemm(x, weight, out, epi_args=given_too, **quack_options(how, eight_bits=True))
+        given["step"] = step
+        quack_epilogues().scaled_square.gemm(x, weight, out, epi_args=given, **quack_options(how, eight_bits=True))
     return out
 
 
