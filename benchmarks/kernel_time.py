@@ -4,6 +4,7 @@
 
 Attention is timed through every backend that can do the preset's batches on this device; the kernels, which need a
 GPU, at the preset's width with hidden width 4 and its vocabulary, beside the products and passes that they replace.
+`--quick` times variants of FlashAttention-4 in place of all backends. Tilings of products: `product_time.py`.
 """
 
 import argparse
@@ -15,7 +16,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from product_time import time_squared
 from torch import Tensor
 
 from paramgolf import techniques  # noqa: F401  (fills the registry)
@@ -221,14 +221,11 @@ def time_kernels(run: Run, tokens: int, device: torch.device) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("preset")
-    parser.add_argument("--data", type=Path, default=Path("."))
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--tokens", type=int, default=98_304)
     parser.add_argument("--quick", action="store_true", help="FlashAttention-4's variants in place of all backends")
-    parser.add_argument("--tilings", action="store_true", help="what product_time.py does, and nothing else")
     options = parser.parse_args()
-    if options.tilings:
-        return time_squared(options.tokens, 512, 2048)
     # The gradient is taken many times over.
     torch._functorch.config.donated_buffer = False
     run, device = overridden(preset(options.preset), options.settings), pick_device("auto")
