@@ -11,10 +11,10 @@ from paramgolf.bundle.backends import unused_backends, without_backends
 from paramgolf.bundle.fold import folded
 from paramgolf.bundle.gather import Gathered
 from paramgolf.bundle.guards import errors_gone_on_from, unguarded, void_names, without_checks
-from paramgolf.bundle.heard import Heard, Unheard, heard_events
+from paramgolf.bundle.heard import quieter
 from paramgolf.bundle.known import Fact, Facts, config_parts
 from paramgolf.bundle.observed import STRUCTURAL, observed_attributes, outlined
-from paramgolf.bundle.passed import assumed_fields, known_fields, known_parameters
+from paramgolf.bundle.passed import assumed_fields, known_fields, known_parameters, known_results
 from paramgolf.bundle.reach import Reach, Reached, Rewrite
 from paramgolf.bundle.slim import Unasserted, Unregistered, copied, slim
 from paramgolf.bundle.stand_ins import ARTIFACT_STAND_INS, stand_ins_of
@@ -54,6 +54,12 @@ def own_units() -> Units:
     return read_units(Path(__file__).resolve().parent.parent)
 
 
+@cache
+def quiet_units() -> Units:
+    """The same with nothing gathered that a script does not tell."""
+    return quieter(own_units())
+
+
 def without_checkpoints(run: Run) -> Run:
     """`run` as its script carries it out."""
     return replace(run, train=replace(run.train, checkpoint_seconds=0.0, checkpoint_steps=0))
@@ -67,7 +73,7 @@ def amalgamate(whole_run: Run) -> Script:
     to, then folded with what the configuration says, with what is passed to functions, and without guards.
     """
     run = without_checkpoints(whole_run)
-    units = transplanted(own_units(), STAND_IN_MODULE, stand_ins_of(run))
+    units = transplanted(quiet_units(), STAND_IN_MODULE, stand_ins_of(run))
     units = transplanted(units, ARTIFACT_MODULE, ARTIFACT_STAND_INS)
     closed, first = closed_classes(run, units)
     facts = Facts(run, closed=closed, changed=replaced_fields(first) | OWN_CHANGES)
@@ -77,7 +83,7 @@ def amalgamate(whole_run: Run) -> Script:
     facts.structure = {work.__name__: (work, model) for work in STRUCTURAL}
     facts = sharpest(facts, run, units, assumed_fields(first))
     caught = errors_gone_on_from((item.module, item.node) for item in first.definitions)
-    known = RewriteFacts(facts, units, caught, unused_backends(run, facts, units), heard_events(units))
+    known = RewriteFacts(facts, units, caught, unused_backends(run, facts, units))
     void: frozenset[str] = frozenset()
     dropped: Dropped = frozenset()
     while True:
@@ -144,9 +150,8 @@ def sharper(facts: Facts, run: Run, units: Units) -> Facts:
         return folded(spelled_out(item, facts.closed), facts, units, item.module, gathered)
 
     whole = reached(run, units, rewrite)
-    return facts.sharpened(
-        known_parameters(whole, gathered), {**gathered.attributes(), **known_fields(whole, gathered)}
-    )
+    attributes = {**known_results(whole), **gathered.attributes(), **known_fields(whole, gathered)}
+    return facts.sharpened(known_parameters(whole, gathered), attributes)
 
 
 class RewriteFacts(NamedTuple):
@@ -158,13 +163,12 @@ class RewriteFacts(NamedTuple):
     """Errors that the program goes on from."""
     unused: frozenset[str]
     """Attention backends that never run."""
-    heard: Heard
 
 
 def lightened(item: Definition, *, known: RewriteFacts, void: frozenset[str], dropped: Dropped) -> ast.stmt:
     """A definition without dead branches, guards and what only these needed."""
     item = item._replace(node=without_backends(item, known.unused))
-    item = item._replace(node=Unheard(known.heard).visit(spelled_out(item, known.facts.closed)))
+    item = item._replace(node=spelled_out(item, known.facts.closed))
     node = simplified(folded(item.node, known.facts, known.units, item.module, Gathered()))
     node = without_checks(simplified(unguarded(node, item.module, known.caught, void)), known.facts.closed)
     return simplified(without_unread(node, item.module, dropped))

@@ -90,6 +90,8 @@ class Evaluator:
         if isinstance(node, ast.IfExp):
             decided = self.truth(node.test, scope, depth)
             return None if decided is None else self.fact(node.body if decided else node.orelse, scope, depth)
+        if isinstance(node, ast.GeneratorExp):
+            return EMPTY if self.fact(node.generators[0].iter, scope, depth) == EMPTY else None
         return self.call(node, scope, depth) if isinstance(node, ast.Call) else None
 
     def type_name(self, fact: Fact) -> Fact:
@@ -112,7 +114,7 @@ class Evaluator:
         """The value of an `and` or `or`: that of its first term that ends it, or of its last."""
         ends = isinstance(node.op, ast.Or)
         if all(map(is_silent, node.values)):
-            whole = self.combined(lambda *items: ended(items, ends), node.values, scope, depth)
+            whole = self.combined(lambda *items: first_that_ends(items, ends), node.values, scope, depth)
             if whole is not None:
                 return whole
         for value in node.values[:-1]:
@@ -160,16 +162,21 @@ class Evaluator:
         """A call of a builtin, `isinstance`, or a function of ours that only returns an expression."""
         if isinstance(node.func, ast.Attribute) and node.func.attr in ("items", "keys", "values") and not node.args:
             return EMPTY if self.fact(node.func.value, scope, depth) == OneOf(({},)) else None
+        if isinstance(node.func, ast.Attribute) and ast.unparse(node.func) == "dict.fromkeys" and len(node.args) == 1:
+            return self.combined(lambda items: distinct(tuple(items)), node.args, scope, depth)
         if isinstance(node.func, ast.Attribute) and node.func.attr == AGREED and len(node.args) == 1:
             given = node.args[0]  # what is known is the same on every rank
             return self.combined(lambda *items: items, given.elts, scope, depth) if type(given) is ast.List else None
+        if isinstance(node.func, ast.Attribute) and all(map(is_silent, (node.func, *node.args))) and not node.keywords:
+            return self.facts.attribute(self.fact(node.func.value, scope, depth), f"{node.func.attr}()")
         if not isinstance(node.func, ast.Name) or node.func.id in scope:
             return None
         name = node.func.id
         if name in self.facts.structure:
             return self.of_structure(name, [self.fact(item, scope, depth) for item in node.args])
         if name in OVER_NOTHING and any(self.fact(item, scope, depth) == EMPTY for item in node.args):
-            return EMPTY if all(map(is_silent, node.args)) else None
+            quiet = (is_silent(item) or self.fact(item, scope, depth) == EMPTY for item in node.args)
+            return EMPTY if all(quiet) else None
         if name == "getattr" and len(node.args) == 3:
             return self.asked(node, scope, depth)
         if name == "isinstance" and len(node.args) == 2:
@@ -197,6 +204,14 @@ class Evaluator:
         if len(has) > 1:
             return None
         return self.facts.attribute(fact, name) if has.pop() else self.fact(node.args[2], scope, depth)
+
+    def item(self, node: ast.expr, scope: Scope) -> Fact:
+        """What is known of every item of `node`."""
+        fact = self.fact(node, scope)
+        if not isinstance(fact, OneOf) or not all(type(value) is tuple for value in fact.values):
+            return None
+        items = distinct(tuple(item for value in fact.values for item in value))
+        return OneOf(items) if items else None
 
     def of_structure(self, name: str, facts: list[Fact]) -> Fact:
         """What a function of the model's structure and the configuration gives, if that is nothing."""
@@ -258,7 +273,7 @@ class Evaluator:
             return None
 
 
-def ended(items: tuple[Any, ...], ends: bool) -> Any:
+def first_that_ends(items: tuple[Any, ...], ends: bool) -> Any:
     """The first of the terms of an `and` or `or` that ends it, or the last."""
     return next((item for item in items if bool(item) is ends), items[-1])
 

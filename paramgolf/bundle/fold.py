@@ -7,11 +7,12 @@ there as its value; what has no other reader is then left out of the configurati
 import ast
 import dataclasses
 import types
-from collections.abc import Iterator
 from typing import Any, cast
 
+from paramgolf.bundle.bindings import argument_names, single_assignments, stored_names
 from paramgolf.bundle.evaluator import EMPTY, Evaluator, Scope
 from paramgolf.bundle.gather import APPLIED, LAUNCHED, METHOD, Gathered, Key, Passed
+from paramgolf.bundle.guards import called
 from paramgolf.bundle.known import Fact, Facts, Instance, OneOf, hints_of, live, names_in
 from paramgolf.bundle.slim import KINDS, copied
 from paramgolf.bundle.units import Units, home_of
@@ -101,19 +102,23 @@ class Fold(ast.NodeTransformer):
         return fact if fact is not None else Instance(kind)
 
     def visit_Lambda(self, node: ast.Lambda) -> ast.expr:
-        return cast(ast.expr, self.hidden(node, argument_names(node.args)))
+        return cast(ast.expr, self.hidden(node, dict.fromkeys(argument_names(node.args))))
 
     def visit_ListComp(self, node: ast.ListComp) -> ast.expr:
         if self.evaluator.fact(node.generators[0].iter, self.scope) == EMPTY:
             return spelled(OF_NOTHING[type(node)])
-        return cast(ast.expr, self.hidden(node, stored_names(node)))
+        known = dict.fromkeys(stored_names(node))
+        for place in node.generators:
+            if isinstance(place.target, ast.Name) and len(node.generators) == 1:
+                known[place.target.id] = self.evaluator.item(place.iter, self.scope)
+        return cast(ast.expr, self.hidden(node, known))
 
     visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp  # type: ignore[assignment]
 
-    def hidden(self, node: ast.AST, names: set[str]) -> ast.AST:
-        """Visit `node`, inside which nothing is known of `names`."""
+    def hidden(self, node: ast.AST, names: Scope) -> ast.AST:
+        """Visit `node`, inside which `names` are other than outside."""
         outer = self.scope
-        self.scope = {**outer, **dict.fromkeys(names)}
+        self.scope = {**outer, **names}
         self.generic_visit(node)
         self.scope = outer
         return node
@@ -193,10 +198,13 @@ class Fold(ast.NodeTransformer):
         if isinstance(node.func, ast.Attribute):
             self.note(node, (METHOD, node.func.attr))
             self.called.add(id(node.func))
-            if node.func.attr in ("_replace", "replace"):
-                self.gathered.overwritten |= {keyword.arg for keyword in node.keywords if keyword.arg}
-        elif isinstance(node.func, ast.Name) and node.func.id == "replace":
-            self.gathered.overwritten |= {keyword.arg for keyword in node.keywords if keyword.arg}
+        if called(node) in ("_replace", "replace"):
+            for name, value in ((keyword.arg, keyword.value) for keyword in node.keywords):
+                if name is not None:
+                    self.gathered.replaced.setdefault(name, []).append(self.evaluator.fact(value, self.scope))
+        fact = self.evaluator.fact(node, self.scope) if isinstance(node.func, ast.Attribute) else None
+        if isinstance(fact, OneOf) and fact.plain and fact != EMPTY:
+            return spelled(fact.values[0])
         return self.worked_out(cast(ast.expr, self.generic_visit(node)))
 
     def reached_by(self, func: ast.expr) -> Key | None:
@@ -281,6 +289,27 @@ class Fold(ast.NodeTransformer):
         fact = self.facts.attribute(whole, node.attr) if isinstance(node.ctx, ast.Load) else None
         return spelled(fact.values[0]) if isinstance(fact, OneOf) and fact.plain else node
 
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
+        """What is known stands in the text."""
+        node.value, given = cast(ast.expr, self.visit(node.value)), node.format_spec
+        plain = given is None or (
+            isinstance(given, ast.JoinedStr) and all(isinstance(v, ast.Constant) for v in given.values)
+        )
+        if isinstance(node.value, ast.Constant) and plain and node.conversion == -1:
+            spec = (
+                "".join(str(cast(ast.Constant, part).value) for part in cast(ast.JoinedStr, given).values)
+                if given
+                else ""
+            )
+            return ast.Constant(format(node.value.value, spec))
+        return node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        """Text alone, where nothing is left to put in."""
+        self.generic_visit(node)
+        texts = [part.value for part in node.values if isinstance(part, ast.Constant)]
+        return ast.Constant("".join(map(str, texts))) if len(texts) == len(node.values) else node
+
     def visit_For(self, node: ast.For) -> ast.stmt | list[ast.stmt]:
         fact = self.evaluator.fact(node.iter, self.scope)
         if fact == EMPTY:
@@ -313,60 +342,6 @@ def until_the_end(block: list[ast.stmt]) -> list[ast.stmt]:
         place for place, item in enumerate(block) if isinstance(item, ast.Return | ast.Raise | ast.Continue | ast.Break)
     )
     return block[: next(ends, len(block)) + 1]
-
-
-def argument_names(arguments: ast.arguments) -> set[str]:
-    """The names of all arguments."""
-    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
-    return {argument.arg for argument in every if argument is not None}
-
-
-def stored_names(node: ast.AST) -> set[str]:
-    """Every name that is bound somewhere inside `node`."""
-    found = {
-        inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and not isinstance(inner.ctx, ast.Load)
-    }
-    inside = [inner for inner in ast.walk(node) if inner is not node]
-    found |= {inner.name for inner in inside if isinstance(inner, ast.FunctionDef | ast.ClassDef)}
-    return found | {inner.name for inner in inside if isinstance(inner, ast.ExceptHandler) and inner.name}
-
-
-def single_assignments(function: ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
-    """Locals that are bound at exactly one place, by a plain assignment, with what they are bound to, in order."""
-    counts: dict[str, int] = {}
-    pairs: list[tuple[str, ast.expr]] = []
-    for node in ast.walk(function):
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            counts[node.id] = counts.get(node.id, 0) + 1
-        elif isinstance(node, ast.Global | ast.Nonlocal):
-            counts |= dict.fromkeys(node.names, 2)
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef) and node is not function:
-            counts[node.name] = 2
-    for node in own_nodes(function):
-        if isinstance(node, ast.Assign) and len(node.targets) == 1:
-            pairs += assigned_pairs(node.targets[0], node.value)
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            pairs += assigned_pairs(node.target, node.value)
-    return ((name, value) for name, value in pairs if counts.get(name) == 1)
-
-
-def own_nodes(function: ast.AST) -> Iterator[ast.AST]:
-    """Everything inside a function but outside of the functions, lambdas and classes in it."""
-    for child in ast.iter_child_nodes(function):
-        yield child
-        if not isinstance(child, ast.FunctionDef | ast.Lambda | ast.ClassDef):
-            yield from own_nodes(child)
-
-
-def assigned_pairs(target: ast.expr, value: ast.expr) -> list[tuple[str, ast.expr]]:
-    """The names in `target` with the expression that each is assigned."""
-    if isinstance(target, ast.Name):
-        return [(target.id, value)]
-    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple) and len(target.elts) == len(value.elts):
-        return [
-            pair for left, right in zip(target.elts, value.elts, strict=True) for pair in assigned_pairs(left, right)
-        ]
-    return []
 
 
 def evaluated(annotation: ast.expr, space: dict[str, Any]) -> Any:

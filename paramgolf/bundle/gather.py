@@ -29,6 +29,8 @@ class Gathered:
         """What is also used otherwise than by calling it: nothing is known of its arguments."""
         self.kept: dict[tuple[Key, str], list[Fact]] = {}
         """(class, attribute) -> what its own methods assign to it."""
+        self.replaced: dict[str, list[Fact]] = {}
+        """Field -> what records of whatever class get for it by `replace`."""
         self.overwritten: set[str] = set()
         """Attributes assigned from outside of their object."""
 
@@ -56,7 +58,12 @@ class Gathered:
             return {}
         calls = self.calls.get(key, [])
         fallback = {name: literal_fact(defaults.get(name)) for name in names}
-        facts = {name: joined_facts(argument_of(call, name, names, fallback[name]) for call in calls) for name in names}
+        facts = {
+            name: joined_facts(
+                [*(argument_of(call, name, names, fallback[name]) for call in calls), *self.replaced.get(name, ())]
+            )
+            for name in names
+        }
         return {name: fact for name, fact in facts.items() if fact is not None and name not in self.overwritten}
 
     def attributes(self) -> dict[tuple[type, str], Fact]:
@@ -69,7 +76,7 @@ class Gathered:
                 places.setdefault(attribute, []).extend([kind] * len(facts))
         for ((module, name), attribute), facts in self.kept.items():
             kind = live(module, name)
-            if not isinstance(kind, type) or attribute in self.overwritten:
+            if not isinstance(kind, type) or attribute in self.overwritten or attribute in self.replaced:
                 continue
             related = [other for other in places[attribute] if issubclass(other, kind) or issubclass(kind, other)]
             if len(related) == 1 and facts[0] is not None and not hasattr(kind, attribute):

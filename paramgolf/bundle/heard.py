@@ -1,12 +1,17 @@
-"""What a script tells: the lines of its log, and the numbers of its result. The rest is not gathered."""
+"""What a script tells: the lines of its log, and the numbers of its result. The rest is not gathered.
+
+In the package, an event is a dictionary that any listener may look into, and the log finds the function for its kind in
+a table. A script has one listener: where an event is emitted, it calls the function that writes its lines.
+"""
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import cast
 
-from paramgolf.bundle.slim import BodiesFilled
-from paramgolf.bundle.units import Units, home_of
+from paramgolf.bundle.slim import BodiesFilled, copied
+from paramgolf.bundle.units import Definition, Unit, Units, home_of
 
-LOG_MODULE, LOG_TABLE = "paramgolf.challenge_log", "GRAMMAR"
+LOG_MODULE, LOG_TABLE, EVENT, RESULT = "paramgolf.challenge_log", "GRAMMAR", "event", "Result"
 TOLD = frozenset(
     {
         *("preset", "seed", "params", "steps", "train_seconds", "eval_seconds", "val_bpb_raw", "val_bpb_export"),
@@ -21,11 +26,7 @@ Heard = Mapping[str, frozenset[str]]
 
 def heard_events(units: Units) -> Heard:
     """What the log shows of which events."""
-    table = units[LOG_MODULE].definitions[LOG_TABLE].node
-    assert isinstance(table, ast.AnnAssign)
-    assert isinstance(table.value, ast.Dict)
-    pairs = zip(table.value.keys, table.value.values, strict=True)
-    return {ast.literal_eval(key): shown(units, ast.unparse(value), set()) for key, value in pairs if key is not None}
+    return {kind: shown(units, name, set()) for kind, name in log_writers(units).items()}
 
 
 def shown(units: Units, name: str, seen: set[str]) -> frozenset[str]:
@@ -41,11 +42,92 @@ def shown(units: Units, name: str, seen: set[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-class Unheard(BodiesFilled):
-    """Leaves out events, and what of events and results, that nobody is told."""
+def quieter(units: Units) -> dict[str, Unit]:
+    """The package with its log written where events are emitted, and without what nobody is told."""
+    writers, heard = log_writers(units), heard_events(units)
+    spread = {kind for unit in units.values() for item in unit.definitions.values() for kind in spread_kinds(item.node)}
+    rewrite, wider = Unheard(heard, writers), Told(units, {writers[kind] for kind in spread & writers.keys()})
+    new = {}
+    for module, unit in units.items():
+        changed: dict[str, Definition] = {}
+        for name, item in unit.definitions.items():
+            if module == LOG_MODULE and isinstance(item.node, ast.FunctionDef) and EVENT in plain_parameters(item.node):
+                changed[name] = item._replace(node=wider.visit(copied(item.node)))
+            elif says_something(item.node):
+                changed[name] = item._replace(node=cast(ast.stmt, rewrite.visit(copied(item.node))))
+        ours = {} if module == LOG_MODULE else dict.fromkeys(writers.values(), LOG_MODULE)
+        new[module] = unit._replace(definitions={**unit.definitions, **changed}, ours={**unit.ours, **ours})
+    return new
 
-    def __init__(self, heard: Heard) -> None:
+
+def spread_kinds(node: ast.stmt) -> Iterator[str]:
+    """Kinds of events that are emitted with `**values`, which may hold more than their lines show."""
+    calls = (inner for inner in ast.walk(node) if isinstance(inner, ast.Call) and inner.args)
+    for call in calls:
+        spread = any(item.arg is None for item in call.keywords) and ast.unparse(call.func).endswith(".emit")
+        if spread and isinstance(call.args[0], ast.Constant):
+            yield str(call.args[0].value)
+
+
+def says_something(node: ast.stmt) -> bool:
+    """Whether a definition emits events, or has to do with results."""
+    return any(
+        (isinstance(inner, ast.Attribute) and inner.attr == "emit")
+        or (isinstance(inner, ast.Name) and inner.id == RESULT)
+        or (isinstance(inner, ast.ClassDef) and inner.name == RESULT)
+        for inner in ast.walk(node)
+    )
+
+
+def log_writers(units: Units) -> dict[str, str]:
+    """Kind of an event -> the function that writes its lines."""
+    table = units[LOG_MODULE].definitions[LOG_TABLE].node
+    assert isinstance(table, ast.AnnAssign)
+    assert isinstance(table.value, ast.Dict)
+    pairs = zip(table.value.keys, table.value.values, strict=True)
+    return {ast.literal_eval(key): ast.unparse(value) for key, value in pairs if key is not None}
+
+
+def plain_parameters(node: ast.FunctionDef) -> list[str]:
+    """Names of a function's plain parameters."""
+    return [argument.arg for argument in node.args.args]
+
+
+class Told(ast.NodeTransformer):
+    """Gives functions of an event, in the module of the log, a parameter for each value that they look up."""
+
+    def __init__(self, units: Units, writers: set[str]) -> None:
+        self.units = units
+        self.writers = writers
+        """Functions that may be given more than they look up."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
+        names = sorted(shown(self.units, node.name, set()))
+        more = ast.arg("_") if node.name in self.writers else None
+        node.args = ast.arguments([], [], None, [ast.arg(name) for name in names], [None] * len(names), more, [])
+        self.generic_visit(node)
+        return node
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.expr:
+        if isinstance(node.value, ast.Name) and node.value.id == EVENT and isinstance(node.slice, ast.Constant):
+            return ast.Name(str(node.slice.value), ast.Load())
+        self.generic_visit(node)
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        if [ast.unparse(item) for item in node.args] == [EVENT]:
+            names = sorted(shown(self.units, ast.unparse(node.func), set()))
+            return ast.Call(node.func, [], [ast.keyword(name, ast.Name(name, ast.Load())) for name in names])
+        self.generic_visit(node)
+        return node
+
+
+class Unheard(BodiesFilled):
+    """Leaves out events, and what of events and results, that nobody is told; hands on the lines of the others."""
+
+    def __init__(self, heard: Heard, writers: Mapping[str, str]) -> None:
         self.heard = heard
+        self.writers = writers
 
     def visit_Expr(self, node: ast.Expr) -> ast.stmt | None:
         call = node.value
@@ -56,17 +138,19 @@ class Unheard(BodiesFilled):
         if kind not in self.heard:
             return None
         call.keywords = [item for item in call.keywords if item.arg is None or item.arg in self.heard[str(kind)]]
+        lines = ast.Call(ast.Name(self.writers[str(kind)], ast.Load()), [], call.keywords)
+        node.value = ast.Call(ast.Attribute(call.func.value, "tell", ast.Load()), [lines], [])
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
-        if isinstance(node.func, ast.Name) and node.func.id == "Result":
+        if isinstance(node.func, ast.Name) and node.func.id == RESULT:
             node.keywords = [item for item in node.keywords if item.arg in TOLD]
         return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
         self.generic_visit(node)
-        if node.name == "Result":
+        if node.name == RESULT:
             fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
             untold = [item for item in fields if ast.unparse(item.target) not in TOLD]
             node.body = [item for item in node.body if item not in untold]

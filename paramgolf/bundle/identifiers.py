@@ -40,6 +40,9 @@ class Keywords:
         classes = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
         defined = ({node.name for node in functions} | classes) - listed
         libraries = {name for thing in OTHERS for name in dir(thing)}
+        words = {
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
         self.kinds: dict[int, str] = {}
         """Whether a keyword node names a `field` of a record or a `parameter` of a function."""
         self.unknown: set[str] = set()
@@ -49,6 +52,13 @@ class Keywords:
                 name = called(partial_of(node))
                 library = isinstance(partial_of(node).func, ast.Attribute) and name in libraries
                 kind = "field" if name in BY_FIELDS | records else "parameter"
+                if any(item.arg is None for item in node.keywords) and name not in records:
+                    # The keys of what is spread are names of parameters: of these functions, or of any.
+                    taken = [
+                        item for function in functions if function.name == name for item in ast.walk(function.args)
+                    ]
+                    named = {item.arg for item in taken if isinstance(item, ast.arg)}
+                    self.unknown |= named or (set() if library else words)
                 if name in BY_FIELDS or is_super_init(node) or (name in defined and not library):
                     self.kinds |= {id(item): kind for item in node.keywords}
                 else:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from paramgolf.bundle.known import Fact, OneOf, distinct, is_fixed
+from paramgolf.bundle.known import Fact, Instance, OneOf, distinct, is_fixed
 from paramgolf.bundle.units import OURS, Definition
 from paramgolf.model.gpt import GPT
 from paramgolf.quant.calibrate import wanted_hessians
@@ -34,9 +34,10 @@ def outlined(run: Run) -> GPT:
 
 def observed_attributes(model: GPT, program: Iterable[Definition]) -> Observed:
     """Attributes that the constructors of the model's modules set once and for all."""
-    modules = list(model.modules())
+    program, modules = list(program), list(model.modules())
     kinds = {kind for module in modules for kind in type(module).__mro__ if kind.__module__.startswith(f"{OURS}.")}
     later = set(attributes_set_later(program, {kind.__name__ for kind in kinds}))
+    fixed = not any(map(sets_by_name, program))
     found: dict[tuple[type, str], Fact] = {}
     for kind in kinds - {nn.Module}:
         objects = [module for module in modules if isinstance(module, kind)]
@@ -44,7 +45,19 @@ def observed_attributes(model: GPT, program: Iterable[Definition]) -> Observed:
             values = tuple(seen(module, name) for module in objects)
             if all(is_fixed(value) or (type(value) is dict and not value) for value in values):
                 found[kind, name] = OneOf(distinct(values))
+            elif fixed and len({type(value) for value in values}) == 1 and is_own_module(values[0]):
+                found[kind, name] = Instance(type(values[0]))
     return found
+
+
+def sets_by_name(item: Definition) -> bool:
+    """Whether a definition may put another module in the place of one, as what hangs adapters aside does."""
+    return any(isinstance(inner, ast.Name) and inner.id == "setattr" for inner in ast.walk(item.node))
+
+
+def is_own_module(value: Any) -> bool:
+    """Whether an attribute is a module of one of our classes."""
+    return isinstance(value, nn.Module) and type(value).__module__.startswith(f"{OURS}.")
 
 
 def own_attributes(module: nn.Module) -> Iterator[str]:
@@ -71,5 +84,5 @@ def attributes_set_later(program: Iterable[Definition], kinds: set[str]) -> Iter
         for inner in ast.walk(item.node):
             if isinstance(inner, ast.Attribute) and not isinstance(inner.ctx, ast.Load) and id(inner) not in built:
                 of_another = isinstance(item.node, ast.ClassDef) and item.name not in kinds
-                if not (of_another and isinstance(inner.value, ast.Name) and inner.value.id == "self"):
+                if not (of_another and isinstance(inner.value, ast.Name) and inner.value.id in ("self", "ctx")):
                     yield inner.attr

@@ -91,6 +91,33 @@ def known_fields(program: Reached, gathered: Gathered) -> dict[tuple[type, str],
     return found
 
 
+def known_results(program: Reached) -> dict[tuple[type, str], Fact]:
+    """What properties, and methods (with brackets after their name), give that give the same plain value always."""
+    found: dict[tuple[type, str], Fact] = {}
+    homes: dict[str, list[type]] = {}
+    for item in program.definitions:
+        kind = live(item.module, item.name)
+        for method in getattr(item.node, "body", ()) if isinstance(kind, type) else ():
+            if not isinstance(method, ast.FunctionDef):
+                continue
+            homes.setdefault(method.name, []).append(kind)
+            last = method.body[-1]
+            before = [part for part in method.body[:-1] if not is_idle(part)]
+            marks = decorators(method)
+            if isinstance(last, ast.Return) and not before and marks <= {"property"}:
+                name = method.name if marks else f"{method.name}()"
+                found[kind, name] = literal_fact(last.value or ast.Constant(None))
+    return {key: fact for key, fact in found.items() if fact is not None and len(homes[key[1].rstrip("()")]) == 1}
+
+
+def is_idle(part: ast.stmt) -> bool:
+    """Whether a statement of a function does nothing but document it or keep a plain value for it."""
+    value = part.value if isinstance(part, ast.Expr | ast.Assign) else None
+    return isinstance(value, ast.Constant) and not any(
+        isinstance(target, ast.Attribute | ast.Subscript) for target in getattr(part, "targets", ())
+    )
+
+
 def assumed_fields(program: Reached) -> dict[tuple[type, str], Fact]:
     """That fields which need not be given are never given, to be found true or not."""
     facts = (

@@ -11,9 +11,12 @@ from typing import Literal, NamedTuple
 
 import brotli
 
+from paramgolf.bundle.enumerations import with_numbered_members
+from paramgolf.bundle.inline import with_calls_inlined
 from paramgolf.bundle.mixing import coded_bits, mixed_code, mixed_text
-from paramgolf.bundle.rename import with_short_names
+from paramgolf.bundle.rename import library_words, with_short_names
 from paramgolf.bundle.slim import slim
+from paramgolf.bundle.temporaries import without_temporaries
 from paramgolf.errors import UsageError
 
 Packing = Literal["mixed", "dense", "base85"]
@@ -36,8 +39,19 @@ class PackedScript(NamedTuple):
 
 
 def minified(lean: str) -> str:
-    """`lean` with short names and without blanks. Raises `UsageError` when python-minifier is not installed."""
-    return small(ast.unparse(with_short_names(ast.parse(lean))))
+    """`lean` with calls and locals put in place, short names and no blanks.
+
+    Raises `UsageError` when python-minifier is not installed.
+    """
+    tree = without_temporaries(with_numbered_members(ast.parse(lean)))
+    known = frozenset(library_words(tree) | whole_words(tree))
+    tree = without_temporaries(with_calls_inlined(tree, known))
+    return small(ast.unparse(with_short_names(ast.parse(ast.unparse(tree)))))
+
+
+def whole_words(tree: ast.Module) -> set[str]:
+    """The strings of a script, by which it may ask for attributes."""
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
 def small(source: str) -> str:

@@ -21,15 +21,15 @@ from paramgolf.terms import TERMS
 
 Expectation = dict[str, tuple[tuple[int, ...], Role]]
 """Parameter -> shape and role."""
-Form = tuple[tuple[int, bytes], ...]
+LeanForm = tuple[tuple[int, bytes], ...]
 """Of each term of a tensor, identity and settings."""
-Arrays = dict[tuple[str, int, int], Tensor]
+LeanArrays = dict[tuple[str, int, int], Tensor]
 """By parameter, number of the term and place in it."""
-HEAD = "<4sB6sH"
+LEAN_HEAD = "<4sB6sH"
 """Magic, version, digest, length of the body."""
 
 
-def lean_streams(forms: dict[str, Form], expected: Expectation) -> Iterator[Any]:
+def lean_streams(forms: dict[str, LeanForm], expected: Expectation) -> Iterator[Any]:
     """(kind, role) of each stream and, in order, its arrays: (sort key, term, place in it, piece, part)."""
     kinds, found = [*StreamKind], []
     for name in lean_order(expected):
@@ -62,12 +62,12 @@ def lean_varint(data: Iterator[int]) -> int:
     return byte & 127 | (lean_varint(data) << 7 if byte > 127 else 0)
 
 
-def lean_parts(items: list[Any], arrays: Arrays) -> list[StreamPart]:
+def lean_parts(items: list[Any], arrays: LeanArrays) -> list[StreamPart]:
     """What a coder is told of a stream."""
-    return [StreamPart(*(*part, lean_known(arrays, key))) for _, key, _, _, part in items]
+    return [StreamPart(*part, lean_known(arrays, key)) for _, key, _, _, part in items]  # type: ignore[call-arg]
 
 
-def lean_known(arrays: Arrays, key: tuple[str, int]) -> tuple[Tensor, ...]:
+def lean_known(arrays: LeanArrays, key: tuple[str, int]) -> tuple[Tensor, ...]:
     """The arrays of a term so far, in the order of its layout."""
     return tuple(arrays[place] for place in sorted(arrays) if place[:2] == key)
 
@@ -75,7 +75,7 @@ def lean_known(arrays: Arrays, key: tuple[str, int]) -> tuple[Tensor, ...]:
 def lean_pack(stored: dict[str, Stored], expected: Expectation, *, coder: Any, digest: str) -> bytes:
     """In place of `pack`."""
     forms = {name: tuple((term.identity, term.settings) for term in stored[name].terms) for name in expected}
-    arrays: Arrays = {}
+    arrays: LeanArrays = {}
     table, blobs, streams, content = b"", b"", 0, 0
     for label, group in lean_streams(forms, expected):
         items = [*group]
@@ -99,7 +99,7 @@ def lean_pack(stored: dict[str, Stored], expected: Expectation, *, coder: Any, d
         for identity, settings in form:
             body += bytes([identity, len(settings)]) + settings
     body += lean_number(streams) + table
-    head = struct.pack(HEAD, b"PGLF", 1, bytes.fromhex(digest), len(body)) + body
+    head = struct.pack(LEAN_HEAD, b"PGLF", 1, bytes.fromhex(digest), len(body)) + body
     return head + struct.pack("<I", zlib.crc32(head)) + blobs
 
 
@@ -118,7 +118,7 @@ def lean_unpack(data: bytes, expected: Expectation, *, digest: str) -> dict[str,
         sizes[*label,] = identity, lean_varint(cursor), lean_varint(cursor)
         bytes(islice(cursor, 4))
     rest = bytes(cursor)[4:]
-    arrays: Arrays = {}
+    arrays: LeanArrays = {}
     for label, group in lean_streams(forms, expected):
         items = [*group]
         identity, size, length = sizes.get(label, (0, 0, 0))

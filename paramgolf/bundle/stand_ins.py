@@ -66,16 +66,28 @@ def quack_is_absent(x: Any) -> bool:
     return False
 
 
-class HeardEvents:
-    """In place of `Events`: listeners are told, nothing is kept."""
+class ToldLines:
+    """In place of `Events`: listeners are told the lines of the log."""
 
-    def __init__(self, path: None, listeners: tuple[Callable[[dict[str, Any]], None], ...]) -> None:
+    def __init__(self, path: None, listeners: tuple[Callable[[list[str]], None], ...]) -> None:
         self.listeners = listeners
 
-    def emit(self, event: str, **values: Any) -> None:
+    def tell(self, lines: list[str]) -> None:
         """Tell the listeners."""
         for listener in self.listeners:
-            listener({"event": event, **values})
+            listener(lines)
+
+
+class LinePrinter:
+    """In place of `LogPrinter`: it is given lines."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = path.open("w", buffering=1)
+
+    def __call__(self, lines: list[str]) -> None:
+        for line in lines:
+            print(line, flush=True)
+            print(line, file=self.file)
 
 
 class PlainFolder:
@@ -157,7 +169,8 @@ STAND_INS = {
     "save_checkpoint": "keeps_nothing",
     "save_finite": "saves_nothing",
     "stop_requested": "unstoppable",
-    "Events": "HeardEvents",
+    "Events": "ToldLines",
+    "LogPrinter": "LinePrinter",
     "Reporter": "told_nothing",
     "RunFolder": "PlainFolder",
     "quack_runs": "quack_is_absent",

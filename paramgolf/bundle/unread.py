@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from paramgolf.bundle.guards import is_quiet
-from paramgolf.bundle.known import Facts, live
+from paramgolf.bundle.known import Facts, OneOf, live
 from paramgolf.bundle.reach import mentions
 from paramgolf.bundle.slim import BodiesFilled
 from paramgolf.bundle.units import Definition
@@ -73,7 +73,7 @@ def assigned_attributes(node: ast.ClassDef, kind: type, facts: Facts) -> Iterato
     """Attributes that methods of a class assign to their own object, where leaving that out changes nothing else."""
     for inner in ast.walk(node):
         for target, _ in assignments_to_attributes(inner):
-            if not issubclass(kind, nn.Module) or (kind, target.attr) in facts.observed:
+            if not issubclass(kind, nn.Module) or isinstance(facts.observed.get((kind, target.attr)), OneOf):
                 yield target.attr
 
 

@@ -150,13 +150,13 @@ def test_a_proof_on_a_gpu_allows_for_the_order_of_sums():
 
 def test_code_stays_small(script):
     run = asked_run("baseline")
-    assert bundle_size(run) == len(packed(script.lean).content) <= 20_500
+    assert bundle_size(run) == len(packed(script.lean).content) <= 16_000
     assert bundle_size(replace(run, seed=run.seed + 1)) == bundle_size(run)
 
 
 @pytest.mark.nightly
 def test_code_of_a_record_stays_small():
-    assert bundle_size(asked_run("pr1855")) <= 30_000
+    assert bundle_size(asked_run("pr1855")) <= 25_000
 
 
 @pytest.mark.nightly

@@ -2,8 +2,11 @@
 
 import ast
 
+import pytest
+
 from paramgolf.bundle.amalgamate import own_units
-from paramgolf.bundle.heard import TOLD, Unheard, heard_events
+from paramgolf.bundle.heard import LOG_MODULE, TOLD, Unheard, heard_events, quieter
+from paramgolf.challenge_log import step_line, validation_line
 from paramgolf.result import Result
 
 
@@ -24,10 +27,22 @@ def f(events, x):
     events.emit('step', loss=1, rate=2, **x)
     return Result(val_bpb=1, git_commit=2)
 """
-    left = ast.unparse(Unheard({"step": frozenset({"loss"})}).visit(ast.parse(source)))
-    assert left == (
-        "def f(events, x):\n    if x:\n        pass\n    events.emit('step', loss=1, **x)\n    return Result(val_bpb=1)"
-    )
+    left = ast.unparse(Unheard({"step": frozenset({"loss"})}, {"step": "step_line"}).visit(ast.parse(source)))
+    told = "events.tell(step_line(loss=1, **x))"
+    assert left == f"def f(events, x):\n    if x:\n        pass\n    {told}\n    return Result(val_bpb=1)"
+
+
+def test_lines_are_written_from_values_in_place_of_an_event():
+    units = quieter(own_units())
+    log = units[LOG_MODULE].definitions
+    names: dict[str, object] = {}
+    for name in ("times", "step_line", "validation_line"):
+        exec(ast.unparse(log[name].node), names)
+    event = {"step": 3, "steps": 9, "loss": 2.5, "train_seconds": 1.5, "val_loss": 2.0, "val_bpb": 1.0, "more": 0}
+    assert names["step_line"](step=3, steps=9, loss=2.5, train_seconds=1.5) == step_line(event)  # type: ignore[operator]
+    assert names["validation_line"](**event) == validation_line(event)  # type: ignore[operator]
+    with pytest.raises(TypeError):
+        names["step_line"](**event)  # type: ignore[operator]
 
 
 def test_what_a_script_tells_is_of_a_result():

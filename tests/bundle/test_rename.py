@@ -47,6 +47,7 @@ def failing():
     import json as text
     try: raise ValueError("no")
     except ValueError as error: return text.dumps(str(error))
+def shown(*, digits, value): return round(value, digits)
 def shadows_builtin():
     return [sum for sum in range(2)], sum([1, 2])
 def matched(thing):
@@ -58,6 +59,7 @@ step = counter(start=5)
 print(measures, Box().area(), Box().doubled, Box.wide(9), setting(2), Derived(1).limit, Base.limit)
 print(hides((1, 2)), step(by=2), step(3), told("x", alpha=1, beta=2), partial(later, power=3)(2), failing())
 print(shadows_builtin(), matched([1, 2, 3]), matched(4), mathematics.floor(2.5), reduce(lambda x, y: x + y, [1]))
+print(shown(value=1.234, **{"digits": 1}))
 print(getattr(Box(4), "width"), getattr(setting, "rate"), Box(4).measures)
 """
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from paramgolf.bundle.amalgamate import amalgamate
-from paramgolf.bundle.known import Facts, config_parts
+from paramgolf.bundle.known import Facts, Instance, config_parts
 from paramgolf.bundle.observed import attributes_set_later, observed_attributes, outlined
 from paramgolf.bundle.units import Definition
 from paramgolf.bundle.unread import spared, unread_names, without_unread
@@ -74,8 +74,11 @@ def test_what_the_model_holds_is_seen_and_what_changes_is_not():
     assert found[Attention, "head_dim"].values == (64,)  # type: ignore[union-attr]
     assert (Attention, "on_qk") not in found, "modules are not values"
     assert (GPT, "softcap") not in found
-    assert (Block, "attention") not in found
+    assert found[Block, "attention"] == Instance(Attention), "of a module, its class"
     assert (AttentionPlan, "window") not in found
+    hanging = observed_attributes(outlined(run), [definition("def f(model):\n    setattr(model, 'x', 3)")])
+    assert (Block, "attention") not in hanging, "another module may take its place"
+    assert hanging[Attention, "head_dim"] == found[Attention, "head_dim"]
 
 
 def test_assignments_from_outside_count_as_later():
