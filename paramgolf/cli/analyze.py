@@ -157,8 +157,8 @@ def clip_command(
     run
         Folder of a run, or with --weights a preset.
     vary
-        A setting and its values, as quant.mlp.sigmas=10,12,14; of several all combinations. By default the steps of
-        every quantizer times a few factors, or, where the export fills a budget, that budget.
+        A setting and its values, as quant.mlp.clip.sigmas=10,12,14; of several all combinations. By default the
+        steps of every quantizer times a few factors, or, where the export fills a budget, that budget.
     json
         Print as JSON.
     """
@@ -259,8 +259,8 @@ def pareto_command(
     run
         Folder of a run, or with --weights a preset.
     vary
-        A setting and its values, as quant.mlp.sigmas=10,12,14; of several all combinations. By default the steps of
-        every quantizer times a few factors, or, where the export fills a budget, that budget.
+        A setting and its values, as quant.mlp.clip.sigmas=10,12,14; of several all combinations. By default the
+        steps of every quantizer times a few factors, or, where the export fills a budget, that budget.
     coder
         Short name of a coder; with several, every export under each.
     out
@@ -306,5 +306,7 @@ def print_points(points: "Sequence[Point]", exact: float | None, *, json: bool, 
         for point in points
     ]
     print_rows(SCORED_HEADER, shown, right=range(1, 6))
+    if len(points) > 1 and len({(point.bytes, point.bpb) for point in points}) == 1:
+        print_text("\nall of them are one export: what was varied has no say in it")
     if exact is not None:
         print_text(f"\ntrained weights {exact:.5f} bpb" + ("; * no other is both smaller and better" if best else ""))

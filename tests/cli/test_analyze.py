@@ -76,6 +76,13 @@ def test_every_survey_prints_a_table_and_json(golf: Golf, finished_run: Path) ->
     assert "plotly" in Path("charts/pareto.html").read_text()
 
 
+def test_a_setting_without_a_say_is_told(golf: Golf, finished_run: Path) -> None:
+    idle = golf("analyze clip --tokens 500 --vary quant.calibration.batches_read=1,2", finished_run)
+    assert "what was varied has no say" in idle.out
+    told = golf("analyze clip --tokens 500 --vary quant.mlp.floor=0.004,0.02", finished_run)
+    assert "no say" not in told.out
+
+
 @pytest.mark.parametrize(
     ("line", "hint"),
     [

@@ -19,7 +19,7 @@ BYTE_FACTORS = (0.7, 0.8, 0.9, 1.0, 1.1)
 
 
 def varied_runs(run: Run, variations: Sequence[str]) -> list[tuple[str, Run]]:
-    """Every combination of `variations`, each as `quant.mlp.sigmas=10,12,14`, with a label.
+    """Every combination of `variations`, each as `quant.mlp.clip.sigmas=10,12,14`, with a label.
 
     Raises `UsageError` for what is no list of values or no setting of the export.
     """
