@@ -150,7 +150,7 @@ def sharper(facts: Facts, run: Run, units: Units) -> Facts:
         return folded(spelled_out(item, facts.closed), facts, units, item.module, gathered)
 
     whole = reached(run, units, rewrite)
-    attributes = {**known_results(whole), **gathered.attributes(), **known_fields(whole, gathered)}
+    attributes = {**known_results(whole, gathered), **gathered.attributes(), **known_fields(whole, gathered)}
     return facts.sharpened(known_parameters(whole, gathered), attributes)
 
 

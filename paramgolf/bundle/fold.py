@@ -202,7 +202,8 @@ class Fold(ast.NodeTransformer):
             for name, value in ((keyword.arg, keyword.value) for keyword in node.keywords):
                 if name is not None:
                     self.gathered.replaced.setdefault(name, []).append(self.evaluator.fact(value, self.scope))
-        fact = self.evaluator.fact(node, self.scope) if isinstance(node.func, ast.Attribute) else None
+        asks = isinstance(node.func, ast.Attribute) or called(node) == "getattr"
+        fact = self.evaluator.fact(node, self.scope) if asks else None
         if isinstance(fact, OneOf) and fact.plain and fact != EMPTY:
             return spelled(fact.values[0])
         return self.worked_out(cast(ast.expr, self.generic_visit(node)))

@@ -91,10 +91,14 @@ def known_fields(program: Reached, gathered: Gathered) -> dict[tuple[type, str],
     return found
 
 
-def known_results(program: Reached) -> dict[tuple[type, str], Fact]:
-    """What properties, and methods (with brackets after their name), give that give the same plain value always."""
+def known_results(program: Reached, gathered: Gathered) -> dict[tuple[type, str], Fact]:
+    """What properties, and methods (with brackets after their name), give that give the same plain value always.
+
+    A method stays unknown where anything puts another function in its place.
+    """
     found: dict[tuple[type, str], Fact] = {}
     homes: dict[str, list[type]] = {}
+    assigned = gathered.overwritten | {attribute for _, attribute in gathered.kept}
     for item in program.definitions:
         kind = live(item.module, item.name)
         for method in getattr(item.node, "body", ()) if isinstance(kind, type) else ():
@@ -107,7 +111,8 @@ def known_results(program: Reached) -> dict[tuple[type, str], Fact]:
             if isinstance(last, ast.Return) and not before and marks <= {"property"}:
                 name = method.name if marks else f"{method.name}()"
                 found[kind, name] = literal_fact(last.value or ast.Constant(None))
-    return {key: fact for key, fact in found.items() if fact is not None and len(homes[key[1].rstrip("()")]) == 1}
+    names = {key: key[1].removesuffix("()") for key, fact in found.items() if fact is not None}
+    return {key: found[key] for key, name in names.items() if len(homes[name]) == 1 and name not in assigned}
 
 
 def is_idle(part: ast.stmt) -> bool:

@@ -12,7 +12,7 @@ from paramgolf.bundle.backends import WithoutBackends, unused_backends, up_to_on
 from paramgolf.bundle.fold import folded
 from paramgolf.bundle.gather import Gathered
 from paramgolf.bundle.known import Facts, OneOf
-from paramgolf.bundle.passed import assumed_fields, known_fields, known_parameters
+from paramgolf.bundle.passed import assumed_fields, known_fields, known_parameters, known_results
 from paramgolf.bundle.reach import Reached
 from paramgolf.bundle.units import read_unit
 from paramgolf.lab.launch import asked_run
@@ -30,7 +30,7 @@ def facts_of(source: str, kept: tuple[str, ...]):
     program = Reached(
         tuple(item._replace(node=node) for item, node in zip(definitions, nodes, strict=True)), frozenset()
     )
-    return known_parameters(program, gathered), known_fields(program, gathered)
+    return known_parameters(program, gathered), known_fields(program, gathered) | known_results(program, gathered)
 
 
 def test_parameters_that_every_call_agrees_on():
@@ -89,6 +89,51 @@ def test_fields_that_every_record_has_the_same():
     assert {name: fact for (_, name), fact in fields.items()} == {"targets": OneOf((2,)), "plan": OneOf((0,))}
     _, fields = facts_of(source, ("Batch", "caller", "changing"))
     assert {name: fact for (_, name), fact in fields.items()}["targets"] == OneOf((2, 3)), "what replaces it counts"
+
+
+def test_what_a_method_always_gives():
+    source = """
+    class Batch:
+        @property
+        def lead(self):
+            return 0
+        def bias(self):
+            return None
+        def other(self, x):
+            return x
+    def caller(x):
+        return x.bias()
+    def replacing(x):
+        x.bias = caller
+    """
+    _, results = facts_of(source, ("Batch", "caller"))
+    assert {name: fact for (_, name), fact in results.items()} == {"lead": OneOf((0,)), "bias()": OneOf((None,))}
+    _, results = facts_of(source, ("Batch", "replacing"))
+    assert "bias()" not in {name for _, name in results}, "something may stand in its place"
+
+
+def test_what_functions_of_autograd_operators_and_kernels_are_given():
+    source = """
+    class Head(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, eight_bits):
+            return costs(x, 2.0)
+    @library.custom_op("x::costs", mutates_args=())
+    def costs(x, cap, step=None):
+        return kernel[len(x),](x, 3, WIDTH=4)
+    @costs.register_fake
+    def shapes(x, cap, step=None):
+        return x
+    @triton.jit
+    def kernel(x, rows, WIDTH: tl.constexpr):
+        return x
+    def caller(x):
+        return Head.apply(x, False)
+    """
+    parameters, _ = facts_of(source, ("Head", "costs", "shapes", "kernel", "caller"))
+    assert parameters[HOME, "Head.forward"] == {"x": None, "eight_bits": OneOf((False,))}
+    assert parameters[HOME, "costs"] == {"x": None, "cap": OneOf((2.0,)), "step": OneOf((None,))}
+    assert parameters[HOME, "kernel"] == {"WIDTH": OneOf((4,))}, "only what a kernel is compiled for"
 
 
 @pytest.mark.nightly
