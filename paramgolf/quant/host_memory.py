@@ -1,11 +1,11 @@
-"""Memory of the process that runs calibration, where a few GB are all that there is."""
+"""Memory of the process that calibrates and quantizes, where a few GB are all that there is."""
 
 import ctypes
 from contextlib import suppress
 
 
 def give_back_memory() -> None:
-    """Let the system have what freed activations have left, where the C library can (glibc).
+    """Let the system have what freed tensors have left, where the C library can (glibc).
 
     It would keep that for the next ones, and keep more the more often sizes change: 2 GB of pr1855.
     """

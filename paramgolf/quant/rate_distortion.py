@@ -77,13 +77,17 @@ def surroundings(weight: Tensor, hessian: Tensor | None, rows: Tensor | None, da
     if hessian is None or width == 0:
         one = torch.eye(width)
         return Surroundings(one, one, torch.arange(width), curvature)
-    matrix = hessian.double().cpu()
-    diagonal = matrix.diagonal()
+    diagonal = hessian.diagonal().double().cpu()
     order = diagonal.argsort(descending=True, stable=True)
-    extra = max(damping * float(diagonal.mean()), 1e-30)
-    damped = matrix[order][:, order] + extra * torch.eye(width, dtype=torch.float64)
-    # H = M Mᵀ with M upper, by factoring H backwards: then U = M⁻¹, and no inverse of H is formed (PR #1948).
-    root = torch.linalg.cholesky(damped.flip(0, 1)).flip(0, 1)
+    # H = M Mᵀ with M upper, by factoring H backwards: then U = M⁻¹, and no inverse of H is formed (PR #1948). A
+    # dozen matrices are factored at once: what has been used goes.
+    backwards = order.flip(0)
+    damped = hessian.cpu()[backwards.unsqueeze(1), backwards].double()
+    damped.diagonal().add_(max(damping * float(diagonal.mean()), 1e-30))
+    backwards_root = torch.linalg.cholesky(damped)
+    del damped
+    root = backwards_root.flip(0, 1)
+    del backwards_root
     factor = torch.linalg.solve_triangular(root, torch.eye(width, dtype=torch.float64), upper=True)
     return Surroundings(factor.float(), root.float(), order, curvature)
 

@@ -25,6 +25,7 @@ import torch
 
 from paramgolf.errors import OverBytes
 from paramgolf.quant.budget import fill
+from paramgolf.quant.host_memory import give_back_memory
 from paramgolf.quant.rate_distortion import PreparedMatrix, slope_of_bits
 from paramgolf.quant.slots import ArtifactSize, QuantItem
 from paramgolf.registry import technique
@@ -63,6 +64,7 @@ class EqualSlope:
         taking_part = {item.name for item in part}
         others = {item.name: item.alone() for item in items if item.name not in taking_part}
         matrices = in_threads(prepared_item, part)
+        give_back_memory()
         weights = sum(matrix.weight.numel() for matrix in matrices)
         left = budget_bytes - sum(
             array.nbytes for stored in others.values() for term in stored.terms for array in term.arrays()
