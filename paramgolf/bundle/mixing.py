@@ -2,7 +2,7 @@
 
 Fifteen models, each an adaptive probability for every context that it has met, forecast the next bit of a character:
 the last characters, the word so far, the skeleton of the line (every word an `a`), the call that is being written, the
-function that it stands in. Four sets of weights, chosen by where in a word and a call the text is and learnt as it goes
+function that it stands in. Five sets of weights, chosen by where in a word and a call the text is and learnt as it goes
 by, mix the forecasts in the logistic domain (Mahoney 2005, PAQ7). What
 decodes is what encodes, asked for another bit, and it is itself shipped, minified: a dozen lines.
 
@@ -31,11 +31,11 @@ def mixed_text(length: int, choose: Callable[[int], int]) -> str:
     numbers: dict[object, int] = {}
     models, scope = 15, 0
     stretched = np.array([round(256 * math.log((cell + 0.5) / (4095.5 - cell))) for cell in range(4096)])
-    rates = np.array([max(int(65536 / (met + 1.4)), 6000) for met in range(256)])
+    rates = np.array([max(int(65536 / (met + 1.25)), 6000) for met in range(256)])
     doubts = np.array([0, *(int(65536 / (met + 0.5)) for met in range(1, 256))])
     cells = np.zeros(128 * models * length, np.int32)
     counts = np.zeros(128 * models * length, np.uint8)
-    weights = np.zeros((128 * 144, 2 * models + 1), np.int64)
+    weights = np.zeros((128 * 272, 2 * models + 1), np.int64)
     weights[:, :models] = 9600
     inputs = np.full(2 * models + 1, 256)
     while len(text) < length:
@@ -46,7 +46,8 @@ def mixed_text(length: int, choose: Callable[[int], int]) -> str:
             *((word, frame[-4:], earlier), (word, text[-1:], scope)),
         )
         rows = 128 * np.array([numbers.setdefault(pair, len(numbers)) for pair in enumerate(contexts)])
-        homes = 128 * np.array([1 + min(len(word), 7), 9 + min(len(calls), 6), 16 + ord(text[-1:] or " ")])
+        last_ones = [16 + ord(text[-1:] or " "), 144 + ord(frame[-1:] or " ")]
+        homes = 128 * np.array([1 + min(len(word), 7), 9 + min(len(calls), 6), *last_ones])
         bits = 1
         while bits < 128:
             places = rows + bits
@@ -55,9 +56,9 @@ def mixed_text(length: int, choose: Callable[[int], int]) -> str:
             inputs[models:-1] = inputs[:models] * doubts[met] >> 16
             used = [np.count_nonzero(met), *(homes + bits)]
             forecasts = weights[used] @ inputs
-            bit = choose(squashed(sum(forecasts) / 4))
+            bit = choose(squashed(sum(forecasts) / 5))
             errors = np.array([65536 * bit - squashed(forecast) for forecast in forecasts])
-            weights[used] += np.outer(errors, inputs) * 7 >> 17
+            weights[used] += np.outer(errors, inputs) * 9 >> 17
             cells[places] = chances + ((65535 * bit - chances) * rates[met] >> 16) - 32768
             counts[places] = met + (met < 255)
             bits = 2 * bits + bit
