@@ -1,7 +1,7 @@
 """The step's matrix products, in milliseconds and TFLOP/s: cuBLAS, our Triton kernels and QuACK's under many tilings.
 
     python benchmarks/product_time.py                 # the feed-forward's fused products (H100: about a minute)
-    python benchmarks/product_time.py --quick         # the same by the tilings that have been near the best (half a minute)
+    python benchmarks/product_time.py --quick         # the same by the tilings that were near the best (half a minute)
     python benchmarks/product_time.py --all           # every product of a layer and the head, QuACK beside cuBLAS
 
 Each row is printed as soon as it is known, with its relative error against fp32; what does not compile or run says why.
