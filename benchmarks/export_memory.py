@@ -23,6 +23,7 @@ from paramgolf.lab.analysis.subject import Source, export_settings, open_subject
 from paramgolf.quant.budget import quantize_to_budget
 from paramgolf.quant.plan import quantize
 from paramgolf.stored import Stored
+from paramgolf.techniques.quant import equal_slope
 from paramgolf.train.distributed import Place
 
 PIPELINES = {"ours": OURS, "record": RECORD}
@@ -50,6 +51,7 @@ def options_of_call() -> argparse.Namespace:
         "--target-bytes", type=int, default=15_927_395, help="of ours; the record's artifact by default"
     )
     parser.add_argument("--calibration-tokens", type=int, help="as many as the run takes by default")
+    parser.add_argument("--cores", type=int, help="as many matrices at once as on a machine of so many")
     parser.add_argument("--keep", type=Path, help="a file for the artifact")
     return parser.parse_args()
 
@@ -57,6 +59,8 @@ def options_of_call() -> argparse.Namespace:
 def main() -> None:
     """Export once and print the table."""
     options = options_of_call()
+    if options.cores:
+        equal_slope.processors_here = lambda: options.cores
     print("| step | held before, MiB | peak, MiB | seconds |\n|---|---|---|---|")
     with step("weights and text"):
         asked = Source(options.run, options.weights, tuple(options.settings), options.data, options.data_root)
