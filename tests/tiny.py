@@ -9,17 +9,19 @@ import torch
 
 from paramgolf.batch import BOS
 from paramgolf.challenge_log import ChallengeLog
+from paramgolf.config import to_toml
 from paramgolf.contest import DEMO
 from paramgolf.data.dataset import Dataset, data_fingerprint
 from paramgolf.data.shards import ShardWriter
 from paramgolf.data.tokenizers import ByteTokenizer
 from paramgolf.events import Events
 from paramgolf.folder import RunFolder
+from paramgolf.lab.launch import data_record
 from paramgolf.model.gpt import GPT
 from paramgolf.presets.baseline import baseline
 from paramgolf.quant.plan import QuantConfig
 from paramgolf.run import Run
-from paramgolf.stages import Session
+from paramgolf.stages import Result, Session, execute
 from paramgolf.techniques.data import Sequential
 from paramgolf.techniques.evaluate import Sliding
 from paramgolf.techniques.optim import Warmdown
@@ -109,6 +111,14 @@ def tiny_session(run: Run, dataset: Dataset, path: Path, place: Place = CPU) -> 
         place=place,
         events=Events(folder.events if place.first else None, listeners),
     )
+
+
+def finished_run(run: Run, dataset: Dataset, path: Path) -> Result:
+    """Make `run` in `path`, with all that `paramgolf run` leaves there."""
+    session = tiny_session(run, dataset, path)
+    session.folder.write_text(session.folder.config, to_toml(run))
+    session.folder.write_json(session.folder.data, data_record(run, dataset))
+    return execute(session)
 
 
 def shaken_model(noise: float, **changes: Any) -> GPT:

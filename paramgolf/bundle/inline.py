@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from paramgolf.bundle.guards import called
 from paramgolf.bundle.order import LOUD, comes_first, evaluation, heads_of, is_loud, only_names_before
-from paramgolf.bundle.slim import copied
+from paramgolf.bundle.slim import copied, with_part
 
 Names = set[str]
 
@@ -291,17 +291,6 @@ class Substitute(ast.NodeTransformer):
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         return copied(self.values[node.id]) if node.id in self.values else node
-
-
-def with_part(statement: ast.stmt, old: ast.expr, new: ast.expr) -> ast.stmt:
-    """`statement`, changed in place, with `new` for `old`."""
-    for parent in ast.walk(statement):
-        for name, value in ast.iter_fields(parent):
-            if value is old:
-                setattr(parent, name, new)
-            elif isinstance(value, list):
-                value[:] = [new if item is old else item for item in value]
-    return statement
 
 
 def assignment(name: str, value: ast.expr) -> ast.stmt:

@@ -103,6 +103,17 @@ def copied(node: Node) -> Node:
     return new
 
 
+def with_part(statement: ast.stmt, old: ast.expr, new: ast.expr) -> ast.stmt:
+    """`statement`, changed in place, with `new` for `old`."""
+    for parent in ast.walk(statement):
+        for name, value in ast.iter_fields(parent):
+            if value is old:
+                setattr(parent, name, new)
+            elif isinstance(value, list):
+                value[:] = [new if item is old else item for item in value]
+    return statement
+
+
 def slim(node: ast.stmt) -> ast.stmt:
     """`node`, changed in place."""
     result = Slim().visit(node)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from paramgolf.bundle.guards import called
 from paramgolf.bundle.order import LOUD, comes_first, heads_of, is_loud, only_names_before
-from paramgolf.bundle.slim import copied
+from paramgolf.bundle.slim import copied, with_part
 
 
 def without_temporaries(tree: ast.Module) -> ast.Module:
@@ -135,19 +135,9 @@ class Temporaries:
                 if isinstance(node, ast.Name) and node.id == name and comes_first(head, node):
                     if is_loud(value) and not only_names_before(head, node):
                         return False
-                    replace(following, node, copied(value))
+                    with_part(following, node, copied(value))
                     return True
         return False
-
-
-def replace(statement: ast.AST, old: ast.expr, new: ast.expr) -> None:
-    """Put `new` in the place of `old`."""
-    for parent in ast.walk(statement):
-        for name, value in ast.iter_fields(parent):
-            if value is old:
-                setattr(parent, name, new)
-            elif isinstance(value, list):
-                value[:] = [new if item is old else item for item in value]
 
 
 def names_kept(node: ast.AST) -> list[str]:

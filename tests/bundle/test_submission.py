@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import tiny_run, tiny_session
+from tiny import finished_run, tiny_run
 
 from paramgolf.bundle.claim import read_claim
 from paramgolf.bundle.lint import lint
@@ -23,14 +23,12 @@ from paramgolf.bundle.submission import (
 from paramgolf.bundle.submission_folder import make_submission, requirements, submission_files
 from paramgolf.bundle.submission_json import strict_json, submission_values
 from paramgolf.cli import main
-from paramgolf.config import to_toml
 from paramgolf.contest import Contest
 from paramgolf.data.dataset import Dataset
 from paramgolf.errors import DataError, GolfError, OverBytes, OverTime, UsageError
-from paramgolf.lab.launch import data_record, load_techniques
+from paramgolf.lab.launch import load_techniques
 from paramgolf.presets.baseline import baseline
 from paramgolf.result import Result
-from paramgolf.stages import execute
 
 SCRIPT = b"import argparse\ndef train():\n    import numpy, torch\nargparse.ArgumentParser().parse_args()\n"
 
@@ -42,10 +40,7 @@ def runs(tiny_data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs")
     for seed in (1, 2, 3):
         run = replace(tiny_run(), seed=seed)
-        session = tiny_session(run, tiny_data, root / f"2026-05-01_tiny_{run.digest}_s{seed}")
-        session.folder.write_text(session.folder.config, to_toml(run))
-        session.folder.write_json(session.folder.data, data_record(run, tiny_data))
-        execute(session)
+        finished_run(run, tiny_data, root / f"2026-05-01_tiny_{run.digest}_s{seed}")
     return root
 
 

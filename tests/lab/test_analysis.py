@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import CPU, tiny_run, tiny_session
+from tiny import CPU, finished_run, tiny_run
 
 from paramgolf.artifact.container import expected_of, pack, unpack
 from paramgolf.batch import Batch
-from paramgolf.config import to_toml
 from paramgolf.data.dataset import Dataset
 from paramgolf.errors import GolfError, UsageError
 from paramgolf.lab.analysis.calibration import first_tokens
@@ -42,12 +41,11 @@ from paramgolf.lab.analysis.subject import (
 from paramgolf.lab.analysis.sweep import sweep_runs, varied_runs, with_coders
 from paramgolf.lab.analysis.tensor_bytes import artifact_bytes_of, entropy_bytes, grouped_bytes
 from paramgolf.lab.analysis.workbench import Step, Trial, Workbench, exported
-from paramgolf.lab.launch import data_record, load_techniques
+from paramgolf.lab.launch import load_techniques
 from paramgolf.presets import preset
 from paramgolf.quant.curvature import rows_key
 from paramgolf.quant.plan import QuantConfig, quantize
 from paramgolf.quant.training_batches import TrainingBatches
-from paramgolf.stages import execute
 from paramgolf.stored import Stored
 from paramgolf.techniques.artifact import LzmaCoder
 from paramgolf.techniques.optim import EMA
@@ -60,11 +58,9 @@ def finished(tiny_data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Pa
     load_techniques()
     run = tiny_run()
     run = replace(run, optim=replace(run.optim, average=EMA(decay=0.5)))
-    session = tiny_session(run, tiny_data, tmp_path_factory.mktemp("runs") / "run")
-    session.folder.write_text(session.folder.config, to_toml(run))
-    session.folder.write_json(session.folder.data, data_record(run, tiny_data))
-    execute(session)
-    return session.folder.path
+    path = tmp_path_factory.mktemp("runs") / "run"
+    finished_run(run, tiny_data, path)
+    return path
 
 
 @pytest.fixture
@@ -103,12 +99,9 @@ def test_calibrated_exports_are_those_of_the_run(tiny_data: Dataset, tmp_path: P
         calibration=TrainingBatches(batches_read=3),
     )
     run = replace(tiny_run(), quant=quant)
-    session = tiny_session(run, tiny_data, tmp_path / "run")
-    session.folder.write_text(session.folder.config, to_toml(run))
-    session.folder.write_json(session.folder.data, data_record(run, tiny_data))
-    result = execute(session)
+    result = finished_run(run, tiny_data, tmp_path / "run")
     for kept in (0, 1):
-        subject = open_subject(Source(str(session.folder.path)), CPU)
+        subject = open_subject(Source(str(tmp_path / "run")), CPU)
         assert len(list(subject.folder.glob("hessians_*"))) == kept
         bench = Workbench(subject=subject, fresh=True)
         (point,) = bench.run("test", [exported(bench, "own", run.quant, run.artifact.coder)])

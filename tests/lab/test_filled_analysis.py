@@ -5,18 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import CPU, tiny_run, tiny_session
+from tiny import CPU, finished_run, tiny_run
 
-from paramgolf.config import to_toml
 from paramgolf.data.dataset import Dataset
 from paramgolf.lab.analysis.codecs import shoot_out
 from paramgolf.lab.analysis.points import Point
 from paramgolf.lab.analysis.subject import Source, Subject, open_subject
 from paramgolf.lab.analysis.sweep import BYTE_FACTORS, FACTORS, pareto_front, scaled_runs, sweep_runs
 from paramgolf.lab.analysis.workbench import Workbench, exported
-from paramgolf.lab.launch import data_record, load_techniques
+from paramgolf.lab.launch import load_techniques
 from paramgolf.quant.plan import QuantConfig
-from paramgolf.stages import execute
 from paramgolf.techniques.quant import EqualSlope, Int8Rows, RateDistortion
 
 FILLING = QuantConfig(
@@ -29,12 +27,9 @@ ROOM = 5000
 def finished(tiny_data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run."""
     load_techniques()
-    run = tiny_run()
-    session = tiny_session(run, tiny_data, tmp_path_factory.mktemp("runs") / "run")
-    session.folder.write_text(session.folder.config, to_toml(run))
-    session.folder.write_json(session.folder.data, data_record(run, tiny_data))
-    execute(session)
-    return session.folder.path
+    path = tmp_path_factory.mktemp("runs") / "run"
+    finished_run(tiny_run(), tiny_data, path)
+    return path
 
 
 @pytest.fixture

@@ -5,12 +5,9 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 import pytest
-from tiny import tiny_dataset, tiny_run, tiny_session
+from tiny import finished_run, tiny_dataset, tiny_run
 
-from paramgolf.config import to_toml
 from paramgolf.data.tokenizers import SentencePieceTokenizer, train_sentencepiece
-from paramgolf.lab.launch import data_record
-from paramgolf.stages import execute
 
 
 @pytest.fixture(scope="session")
@@ -31,11 +28,7 @@ def tokenizer(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Sen
 def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("finished")
     (root / "data").mkdir()
-    dataset, run = tiny_dataset(root / "data"), tiny_run()
-    session = tiny_session(run, dataset, root / "run")
-    session.folder.write_text(session.folder.config, to_toml(run))
-    session.folder.write_json(session.folder.data, data_record(run, dataset))
-    execute(session)
+    finished_run(tiny_run(), tiny_dataset(root / "data"), root / "run")
     return root / "run"
 
 
