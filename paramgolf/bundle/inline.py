@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from paramgolf.bundle.guards import called
-from paramgolf.bundle.order import LOUD, comes_first, evaluation, heads_of, is_loud, only_names_before
+from paramgolf.bundle.order import LOUD, comes_first, evaluation, heads_of, is_loud, may_stand, only_names_before
 from paramgolf.bundle.slim import copied, with_part
 
 Names = set[str]
@@ -167,7 +167,7 @@ class Inliner:
         bound = set(bound_in(function))
         free = {name for name in words_in(callee.node) if name in self.outside} - set(bound_in(callee.node))
         given = arguments_of(call, callee)
-        if given is None or free & bound:
+        if given is None or free & bound or not may_stand(callee.node, head, call):
             return None
         node = renamed(callee.node, here | self.outside)
         given = {new: given[old] for old, new in zip(parameters(callee.node), parameters(node), strict=True)}
@@ -257,6 +257,8 @@ def put_in(value: ast.expr, given: dict[str, ast.expr]) -> ast.expr | None:
     uses = [(node, sure) for node, sure in evaluation(value) if isinstance(node, ast.Name) and node.id in given]
     counts = Counter(node.id for node, _ in uses)
     moving = [name for name, argument in given.items() if not is_still(argument)]
+    if not all(may_stand(given[node.id], value, node) for node, _ in uses):
+        return None
     for name in moving:
         if counts[name] > 1 or (counts[name] == 0 and is_loud(given[name])):
             return None

@@ -55,6 +55,14 @@ def is_loud(node: ast.AST) -> bool:
     return any(isinstance(inner, LOUD) for inner in ast.walk(node))
 
 
+def may_stand(value: ast.AST, whole: ast.expr, place: ast.expr) -> bool:
+    """Whether Python takes `value` at `place` in `whole`: no name is bound by an expression inside a comprehension."""
+    if not any(isinstance(inner, ast.NamedExpr) for inner in ast.walk(value)):
+        return True
+    around = [node for node in ast.walk(whole) if isinstance(node, COMPREHENSIONS)]
+    return not any(inner is place for node in around for inner in ast.walk(node))
+
+
 def heads_of(statement: ast.stmt) -> list[ast.expr]:
     """What a statement evaluates first: its value, its condition, what it goes over."""
     if isinstance(statement, ast.AugAssign):

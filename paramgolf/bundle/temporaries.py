@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from paramgolf.bundle.guards import called
-from paramgolf.bundle.order import LOUD, comes_first, heads_of, is_loud, only_names_before
+from paramgolf.bundle.order import LOUD, comes_first, heads_of, is_loud, may_stand, only_names_before
 from paramgolf.bundle.slim import copied, with_part
 
 
@@ -133,7 +133,7 @@ class Temporaries:
         for head in heads_of(following):
             for node in ast.walk(head):
                 if isinstance(node, ast.Name) and node.id == name and comes_first(head, node):
-                    if is_loud(value) and not only_names_before(head, node):
+                    if (is_loud(value) and not only_names_before(head, node)) or not may_stand(value, head, node):
                         return False
                     with_part(following, node, copied(value))
                     return True
