@@ -191,6 +191,14 @@ main(A())
 """)
 
 
+def test_nothing_binds_a_name_inside_a_comprehension():
+    left = inlined(
+        "def f(x): return g(y := x) + [y]\ndef g(x): return [x]\ndef main(x): return [i for i in f(x)]\nprint(main(1))"
+    )
+    compile(left, "script", "exec")
+    assert "f(x)]" in left
+
+
 def test_a_method_that_a_library_may_call_stays():
     tree = ast.parse("class A:\n    def step(self): return 1\ndef main(a): return a.step()\n")
     assert "def step" in ast.unparse(with_calls_inlined(tree, frozenset({"step"})))
@@ -211,6 +219,7 @@ def test_a_method_that_a_library_may_call_stays():
         ("a, b = (f(x), g(x))\nreturn a", "a = f(x)\nb = g(x)\nreturn a"),
         ("a, b = (1, x)\na, b = (b, a)\nreturn a", "a = 1\nb = x\na, b = (b, a)\nreturn a"),
         ("y = f(x)\nreturn lambda: y", "y = f(x)\nreturn lambda: y"),
+        ("y = f(z := x)\nreturn [z for i in y]", "y = f((z := x))\nreturn [z for i in y]"),
         (
             "for i in x:\n    y = i\n    z += [lambda: y]\nreturn z",
             "for i in x:\n    y = i\n    z += [lambda: y]\nreturn z",
