@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from export_rows import OUR_CODER, OURS, RECORD
+from export_rows import OUR_CODER, OURS, RECORD, add_source_options
 from process_memory import forget_peak, peak_mib
 
 from paramgolf.artifact.container import expected_of, pack, unpack
@@ -41,11 +41,7 @@ def step(name: str) -> Iterator[None]:
 def options_of_call() -> argparse.Namespace:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", help="folder of a run, or with --weights a preset")
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--set", action="append", default=[], dest="settings")
-    parser.add_argument("--data")
-    parser.add_argument("--data-root", type=Path, default=Path("data"))
+    add_source_options(parser)
     parser.add_argument("--pipeline", choices=PIPELINES, default="ours")
     parser.add_argument(
         "--target-bytes", type=int, default=15_927_395, help="of ours; the record's artifact by default"

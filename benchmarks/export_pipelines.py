@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from export_rows import ABLATIONS, PIPELINES, RECORD, RECORD_NAME, Pipeline, record_pipeline
+from export_rows import ABLATIONS, PIPELINES, RECORD, RECORD_NAME, Pipeline, add_source_options, record_pipeline
 from filelock import FileLock, Timeout
 from process_memory import forget_peak, peak_mib
 from record_coder import GroupedCoder
@@ -286,11 +286,7 @@ def told_row(row: Row, record: Row, weights: int) -> tuple[str, ...]:
 def parsed_options() -> Any:
     """The options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", help="folder of a run, or with --weights a preset")
-    parser.add_argument("--weights", type=Path)
-    parser.add_argument("--set", action="append", default=[], dest="settings")
-    parser.add_argument("--data")
-    parser.add_argument("--data-root", type=Path, default=Path("data"))
+    add_source_options(parser)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--tokens", type=int, help="of the validation text; all of it by default")
     parser.add_argument("--calibration-tokens", type=int, help="of training text; as many as the run takes by default")

@@ -1,6 +1,8 @@
 """The exports that export_pipelines.py sets side by side: published ones, ours, and both with one idea changed."""
 
+from argparse import ArgumentParser
 from dataclasses import dataclass
+from pathlib import Path
 
 from record_coder import record_coder
 
@@ -121,3 +123,12 @@ def record_pipeline() -> Pipeline:
     """What the record's authors shipped, under their own coder or what stands in for it here."""
     coder, told = record_coder()
     return Pipeline(name=f"{RECORD_NAME} ({told})", settings=RECORD, coder=coder)
+
+
+def add_source_options(parser: ArgumentParser) -> None:
+    """What says which trained model is exported: fields of `Source`."""
+    parser.add_argument("run", help="folder of a run, or with --weights a preset")
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--data")
+    parser.add_argument("--data-root", type=Path, default=Path("data"))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from paramgolf.bundle.guards import called
+from paramgolf.bundle.identifiers import bound_names
 from paramgolf.bundle.order import LOUD, comes_first, evaluation, heads_of, is_loud, may_stand, only_names_before
 from paramgolf.bundle.slim import copied, with_part
 
@@ -164,8 +165,8 @@ class Inliner:
     ) -> list[ast.stmt] | None:
         """The statements of a callee and the one that called it, or None where that would change something."""
         here = set(words_in(function))
-        bound = set(bound_in(function))
-        free = {name for name in words_in(callee.node) if name in self.outside} - set(bound_in(callee.node))
+        bound = set(bound_names(function))
+        free = {name for name in words_in(callee.node) if name in self.outside} - set(bound_names(callee.node))
         given = arguments_of(call, callee)
         if given is None or free & bound or not may_stand(callee.node, head, call):
             return None
@@ -184,7 +185,7 @@ class Inliner:
                 return [with_part(statement, call, value)]
         if not comes_first(head, call) or not only_names_before(head, call):
             return None
-        assigned = set(bound_in(ast.Module([*body], [])))
+        assigned = set(bound_names(ast.Module([*body], [])))
         before: list[ast.stmt] = []
         simple = {name: value for name, value in given.items() if is_still(value) and name not in assigned}
         # What stays an argument is evaluated in the same order as before.
@@ -303,20 +304,7 @@ def assignment(name: str, value: ast.expr) -> ast.stmt:
 def words_in(node: ast.AST) -> Iterator[str]:
     """Every name that stands in `node`."""
     yield from (inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
-    yield from bound_in(node)
-
-
-def bound_in(node: ast.AST) -> Iterator[str]:
-    """Every name that something in `node` binds."""
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Name) and not isinstance(inner.ctx, ast.Load):
-            yield inner.id
-        elif isinstance(inner, ast.arg):
-            yield inner.arg
-        elif isinstance(inner, ast.FunctionDef | ast.ExceptHandler) and inner is not node and inner.name:
-            yield inner.name
-        elif isinstance(inner, ast.Import | ast.ImportFrom):
-            yield from ((alias.asname or alias.name).split(".")[0] for alias in inner.names)
+    yield from bound_names(node)
 
 
 def globals_bound(tree: ast.Module) -> Iterator[str]:
@@ -327,13 +315,13 @@ def globals_bound(tree: ast.Module) -> Iterator[str]:
         elif isinstance(node, ast.Try | ast.If):
             yield from globals_bound(ast.Module(node.body, []))
         else:
-            yield from bound_in(node)
+            yield from bound_names(node)
 
 
 def renamed(node: ast.FunctionDef, taken: Names) -> ast.FunctionDef:
     """A copy of a function whose own names are none of `taken`."""
     node = copied(node)
-    own = set(bound_in(node))
+    own = set(bound_names(node))
     new: dict[str, str] = {}
     for name in sorted(own & taken):
         number = 2
