@@ -5,20 +5,24 @@
     python benchmarks/two_gpus.py demo --data DATA --set data.loader=sequential --processes 1,1,2 --device cpu
 
 Each entry of `--processes` is a run of its own under torchrun, from the same weights and the same text; every loss is
-compared with the first entry's. Of the loaders sequential and packed give every number of ranks the same text;
-shuffled and coprime share shards out. `ms/step` is the median after compiling, everything included; `mean` what
-gradients' means over ranks cost alone, host and device; `agree` one decision that all ranks take together.
+compared with the first entry's; an entry given twice shows how far two runs of the same thing go apart. Of the loaders
+sequential and packed give every number of ranks the same text; shuffled and coprime share shards out. `ms/step` is the
+median after compiling, everything included, for every stretch of training that runs a graph of its own. `own` is
+forward and backward of one step on each rank alone: what the slowest rank makes the others wait. `mean` is what
+gradients' means over ranks cost alone, host and device, with the rate it comes to; `agree` one decision that all ranks
+take together.
 """
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -36,21 +40,36 @@ from paramgolf.stages import fresh_model
 from paramgolf.train.clock import Clock
 from paramgolf.train.distributed import Place, average_over_ranks, placed
 from paramgolf.train.loop import Trainer
+from paramgolf.train.microstep import clear_gradients
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What one run showed on its first rank."""
+    """What one run showed on one rank."""
 
     world: int
     accumulation: int
     losses: list[float]
-    step_ms: float
+    step_ms: list[float]
+    """Of each step but the first."""
+    stretches: list[int]
+    """Steps (from 0) at which another graph comes in, the first being 0."""
+    own_ms: float
+    """Of this rank, without waiting for others."""
     mean_ms: float
     agree_ms: float
     compile_seconds: float
     peak_mib: int
     device: str
+    peers: bool
+    """Whether the first two devices reach each other's memory."""
+    gradient_bytes: int
+
+    def stretch_ms(self, place: int) -> float:
+        """Median of the steps of one stretch."""
+        ends = [*self.stretches[1:], len(self.losses)]
+        steps = range(max(self.stretches[place], 1), ends[place])
+        return statistics.median(self.step_ms[step - 1] for step in steps)
 
 
 def trainer_of(run: Run, folder: Path, place: Place) -> Trainer:
@@ -68,8 +87,8 @@ def trainer_of(run: Run, folder: Path, place: Place) -> Trainer:
     return Trainer(run.train, model, optimizer, loader, Clock(run.train, 1e9), place)
 
 
-def stepped(trainer: Trainer, steps: int) -> tuple[list[float], float]:
-    """Losses of `steps` steps and the median milliseconds between their ends, the host a step ahead as in training."""
+def stepped(trainer: Trainer, steps: int) -> tuple[list[float], list[float]]:
+    """Losses of `steps` steps and the milliseconds between their ends, the host a step ahead as in training."""
     losses, ends = [], []
     for number in range(steps):
         trainer.advance()
@@ -78,7 +97,22 @@ def stepped(trainer: Trainer, steps: int) -> tuple[list[float], float]:
             ends.append(time.perf_counter())
     losses.append(trainer.finished_loss(trainer.step - 1))
     ends.append(time.perf_counter())
-    return losses, 1000 * statistics.median(after - before for before, after in pairwise(ends))
+    return losses, [1000 * (after - before) for before, after in pairwise(ends)]
+
+
+def stretches(trainer: Trainer, steps: int) -> list[int]:
+    """Steps at which another graph comes in; those that the run is too short for are left out."""
+    begins = sorted({math.ceil(round(fraction * steps, 9)) for fraction in trainer.phases()})
+    return [step for step in begins if step < steps - 1 and step != 1]
+
+
+def own_micro_steps(trainer: Trainer) -> None:
+    """Forward and backward of one step as the last one ran, its gradients dropped."""
+    phase = (trainer.model.order, len(trainer.model.config.switches))
+    for _ in range(trainer.accumulation):
+        batch = trainer.loader.next().to(trainer.place.device)
+        trainer.micro_step(batch, share=trainer.accumulation, phase=phase)
+    clear_gradients(list(trainer.optimizer.parameters.values()), keep=trainer.recorded)
 
 
 def median_ms(place: Place, work: Callable[[], Any], times: int = 15) -> float:
@@ -104,24 +138,28 @@ def worker(options: argparse.Namespace) -> None:
             trainer.warm_up(Events())
         compile_seconds = time.perf_counter() - began
         losses, step_ms = stepped(trainer, options.steps)
+        own_ms = median_ms(place, lambda: own_micro_steps(trainer), times=5 if place.device.type == "cpu" else 15)
         gradients = [torch.zeros_like(weight) for weight in trainer.optimizer.parameters.values()]
         found = Measured(
             world=place.world,
             accumulation=trainer.accumulation,
             losses=losses,
             step_ms=step_ms,
+            stretches=stretches(trainer, options.steps),
+            own_ms=own_ms,
             mean_ms=median_ms(place, lambda: average_over_ranks(gradients, place.world)),
             agree_ms=median_ms(place, lambda: place.agree([0.0, 1.0])),
             compile_seconds=compile_seconds,
             peak_mib=peak_memory_mib(place.device)[0],
             device=device_name(place.device),
+            peers=torch.cuda.device_count() > 1 and torch.cuda.can_device_access_peer(0, 1),
+            gradient_bytes=sum(gradient.nbytes for gradient in gradients),
         )
-        if place.first:
-            options.worker.write_text(json.dumps(asdict(found)))
+        options.worker.with_suffix(f".{place.rank}").write_text(json.dumps(asdict(found)))
 
 
-def measured(processes: int, into: Path) -> Measured:
-    """One run of `processes` ranks."""
+def measured(processes: int, into: Path) -> list[Measured]:
+    """One run of `processes` ranks: what each of them showed."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     subprocess.run(
@@ -129,26 +167,47 @@ def measured(processes: int, into: Path) -> Measured:
         check=True,
         env={**os.environ, "OMP_NUM_THREADS": threads},
     )
-    return Measured(**json.loads(into.read_text()))
+    return [Measured(**json.loads(into.with_suffix(f".{rank}").read_text())) for rank in range(processes)]
 
 
-def report(runs: list[Measured], tokens: int, shown: int) -> None:
-    """Losses beside one another, then the speeds."""
+def report(found: list[list[Measured]], tokens: int, shown: int) -> None:
+    """Losses beside one another, then the speeds of every stretch, then where the time goes."""
+    runs = [ranks[0] for ranks in found]
     first = runs[0]
     print(f"{'step':>5}" + "".join(f" {f'{run.world} proc.':>11} {'difference':>11}" for run in runs))
     last = len(first.losses) - 1
     for step in sorted({*range(min(shown, last + 1)), *range(0, last, max(1, last // 5)), last}):
         cells = [f" {run.losses[step]:11.6f} {difference(run, first, step):11.1e}" for run in runs]
         print(f"{step + 1:5d}" + "".join(cells))
-    head = ("processes", "micro-steps", "largest diff.", "ms/step", "tokens/s", "ratio", "mean ms", "agree ms", "MiB")
-    print("\n" + " ".join(f"{name:>13}" for name in (*head, "warm-up s")))
-    for run in runs:
+    rows = [("from step", "processes", "ms/step", "tokens/s", "ratio")]
+    for place, begin in enumerate(first.stretches):
+        for run in runs:
+            step_ms = run.stretch_ms(place)
+            ratio = first.stretch_ms(place) / step_ms
+            rows.append(
+                (f"{begin + 1}", f"{run.world}", f"{step_ms:.2f}", f"{1000 * tokens / step_ms:,.0f}", f"{ratio:.3f}")
+            )
+    table(rows)
+    parts: list[tuple[str, ...]] = [
+        ("processes", "micro-steps", "largest diff.", "own ms", "mean ms", "mean GB/s", "agree ms", "MiB", "warm-up s")
+    ]
+    for run, ranks in zip(runs, found, strict=True):
         largest = max(difference(run, first, step) for step in range(last + 1))
-        cells = [f"{run.world}", f"{run.accumulation}", f"{largest:.1e}", f"{run.step_ms:.2f}"]
-        cells += [f"{1000 * tokens / run.step_ms:,.0f}", f"{first.step_ms / run.step_ms:.3f}"]
-        cells += [f"{run.mean_ms:.2f}", f"{run.agree_ms:.2f}", f"{run.peak_mib:,}", f"{run.compile_seconds:.1f}"]
-        print(" ".join(f"{cell:>13}" for cell in cells))
-    print(f"\n{tokens:,} tokens a step over all processes, {first.device}, torch {torch.__version__}")
+        own = " / ".join(f"{rank.own_ms:.1f}" for rank in ranks)
+        rate = f"{run.gradient_bytes / run.mean_ms / 1e6:.1f}" if run.world > 1 else ""
+        begun = (f"{run.world}", f"{run.accumulation}", f"{largest:.1e}", own, f"{run.mean_ms:.2f}", rate)
+        parts.append((*begun, f"{run.agree_ms:.2f}", f"{run.peak_mib:,}", f"{run.compile_seconds:.1f}"))
+    table(parts)
+    peers = ", peers reach each other's memory" if first.peers else ""
+    print(f"\n{tokens:,} tokens a step over all processes, {first.device}{peers}, torch {torch.__version__}")
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Columns as wide as their widest cell."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    print()
+    for row in rows:
+        print("  ".join(f"{cell:>{width}}" for cell, width in zip(row, widths, strict=True)))
 
 
 def difference(run: Measured, first: Measured, step: int) -> float:
