@@ -12,13 +12,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from paramgolf.batch import Batch
 from paramgolf.model import attention, block, gpt, mlp
 from paramgolf.model.gpt import GPT
 from paramgolf.model.kernels.flash4 import flash4_backward, flash4_forward
-from paramgolf.model.kernels.lane_step import lane_runs, lane_step_gradient, plain_lane_step
-from paramgolf.model.kernels.mixed_norm import blended_norm, mixed_norm_gradient, row_runs
+from paramgolf.model.kernels.lane_step import LANE_RUNS, lane_step_gradient, plain_lane_step
+from paramgolf.model.kernels.mixed_norm import NORM_RUNS, blended_norm, mixed_norm_gradient
 from paramgolf.model.kernels.own_value import own_value, own_value_gradient
 from paramgolf.model.kernels.query_key import query_key, query_key_gradient
 from paramgolf.model.kernels.softcapped_loss import head_costs, softcapped_costs, softcapped_gradient
@@ -114,7 +115,7 @@ def twins() -> None:
             (*tensors, keep, write),
             given,
         )
-        shares = torch.zeros(lane_runs(tensors[0]), 6)
+        shares = torch.zeros(LANE_RUNS, 6)
         shares[0] = torch.cat((of_keep, of_write.flatten()))
         return [found[2].bfloat16(), found[3].bfloat16(), shares]
 
@@ -126,7 +127,7 @@ def twins() -> None:
             (weights, *streams),
             (du, dn, dlead, dpassed),
         )
-        shares = torch.zeros(row_runs(len(dn)), *weights.shape)
+        shares = torch.zeros(NORM_RUNS, *weights.shape)
         shares[0] = of_weights
         return [*(part.bfloat16() for part in found), shares]
 
@@ -212,3 +213,20 @@ def test_a_model_with_all_kernels_compiles_whole_and_has_the_gradients_of_one_wi
         assert plain is not None
         assert exact is not None
         assert error(mine, exact) < 0.02 + 1.2 * error(plain, exact), name
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_a_model_compiled_again_for_another_length_leaves_the_length_open() -> None:
+    """The second compilation is for any length; kernels whose shapes ask for the number would break it."""
+    shape = replace(preset("pr1855").model, layers=3, order=Straight(), stream=TwoLanes(last=1), context=96, vocab=256)
+    model = GPT(replace(shape, dim=128, heads=2, kv_heads=1, fused=FUSED, backend="plain"))
+    model.reset()
+    model.compute = torch.bfloat16
+    compiled = CompileCounterWithBackend("aot_eager")
+    loss_of = torch.compile(model.loss, fullgraph=True, backend=compiled)
+    for length in (96, 48, 80, 31):
+        ids = torch.randint(2, shape.vocab, (1, length), generator=torch.Generator().manual_seed(length))
+        loss = loss_of(Batch(ids, ids.roll(-1)))
+        loss.backward()
+        assert loss.isfinite()
+    assert compiled.frame_count == 2

@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, library
 
+LANE_RUNS = 4 * 132
+"""How many programs share the elements: four for each of a Hopper's multiprocessors, however few elements there are."""
+
 
 def plain_lane_step(lanes: tuple[Tensor, Tensor], a: Tensor, m: Tensor, keep: Tensor, write: Tensor) -> list[Tensor]:
     """The plain twin: four tensors of one shape, keep (2) and write (2, 2) -> the new lanes."""
@@ -22,20 +25,15 @@ def lane_step_gradient(gradients: list[Tensor], given: list[Tensor], write: Tens
     """Gradients of a and m; last, shares (P, 6) fp32 of those of keep and write. `given` is lanes, a, m."""
     from paramgolf.model.kernels.gpu.lane_sums import run_lane_step_backward
 
-    shares = write.new_empty(lane_runs(given[0]), 6, dtype=torch.float32)
+    shares = write.new_empty(LANE_RUNS, 6, dtype=torch.float32)
     return [*run_lane_step_backward(gradients, given, write, shares), shares]
 
 
 @lane_step_gradient.register_fake
 def lane_step_gradient_shapes(gradients: list[Tensor], given: list[Tensor], write: Tensor) -> list[Tensor]:
     """Shapes of the backward pass."""
-    shares = write.new_empty(lane_runs(given[0]), 6, dtype=torch.float32)
+    shares = write.new_empty(LANE_RUNS, 6, dtype=torch.float32)
     return [torch.empty_like(given[2]), torch.empty_like(given[3]), shares]
-
-
-def lane_runs(lane: Tensor) -> int:
-    """How many programs share the elements: four for each of a Hopper's multiprocessors."""
-    return min(4 * 132, -(-lane.numel() // 1024))
 
 
 class LaneStep(torch.autograd.Function):

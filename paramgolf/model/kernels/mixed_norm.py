@@ -17,6 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, library
 
+NORM_RUNS = 4 * 132
+"""How many programs share the rows of a backward pass: four for each of a Hopper's multiprocessors, all at once.
+
+Not fewer where there are few rows: a compiler that leaves the count of rows open would fix it to know this number.
+"""
+
 
 class Normed(NamedTuple):
     """What a block reads, and its norm."""
@@ -59,7 +65,7 @@ def mixed_norm_gradient(
     """Gradients of the streams (N, D); last, shares (P, I, D) fp32 of that of the weights."""
     from paramgolf.model.kernels.gpu.mixed_norm_rows import run_mixed_norm_backward
 
-    shares = weights.new_empty(row_runs(len(dn)), *weights.shape, dtype=torch.float32)
+    shares = weights.new_empty(NORM_RUNS, *weights.shape, dtype=torch.float32)
     return [*run_mixed_norm_backward((du, dn, dlead, dpassed), streams, weights, factor, shares), shares]
 
 
@@ -74,13 +80,8 @@ def mixed_norm_gradient_shapes(
     factor: float,
 ) -> list[Tensor]:
     """Shapes of the backward pass."""
-    shares = weights.new_empty(row_runs(len(dn)), *weights.shape, dtype=torch.float32)
+    shares = weights.new_empty(NORM_RUNS, *weights.shape, dtype=torch.float32)
     return [*(torch.empty_like(stream) for stream in streams), shares]
-
-
-def row_runs(rows: int) -> int:
-    """How many programs share the rows of a backward pass: four for each of a Hopper's multiprocessors, all at once."""
-    return min(4 * 132, -(-rows // 8))
 
 
 class MixedNorm(torch.autograd.Function):

@@ -28,7 +28,7 @@ def query_key_shapes(
     wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int
 ) -> tuple[Tensor, Tensor]:
     """Shapes of the forward pass."""
-    tokens, heads = len(wide), len(gain)
+    tokens, heads = wide.shape[0], gain.shape[0]
     width = wide.shape[1] // (heads + 2 * kv)
     return wide.new_empty(tokens, heads, width), wide.new_empty(tokens, kv, width)
 

@@ -50,8 +50,8 @@ def head_costs_shapes(
 ) -> tuple[Tensor, Tensor]:
     """Shapes of the forward pass."""
     dtype = x.dtype if step is None else torch.bfloat16
-    gradient = x.new_empty((len(x), len(weight)) if keep else (0,), dtype=dtype)
-    return x.new_empty(len(x), dtype=torch.float32), gradient
+    gradient = x.new_empty((x.shape[0], weight.shape[0]) if keep else (0,), dtype=dtype)
+    return x.new_empty(x.shape[0], dtype=torch.float32), gradient
 
 
 class HeadCosts(torch.autograd.Function):

@@ -70,13 +70,13 @@ def squared_up_eight_bits(x: Tensor, weight: Tensor, step: Tensor, slope: float)
 @squared_up_eight_bits.register_fake
 def squared_up_eight_bits_shape(x: Tensor, weight: Tensor, step: Tensor, slope: float) -> Tensor:
     """Shape of the forward pass."""
-    return x.new_empty(len(x), len(weight), dtype=torch.bfloat16)
+    return x.new_empty(x.shape[0], weight.shape[0], dtype=torch.bfloat16)
 
 
 @squared_up.register_fake
 def squared_up_shape(x: Tensor, weight: Tensor, slope: float) -> Tensor:
     """Shape of the forward pass."""
-    return x.new_empty(len(x), len(weight))
+    return x.new_empty(x.shape[0], weight.shape[0])
 
 
 @library.custom_op("paramgolf::squared_up_gradient", mutates_args=())
