@@ -13,6 +13,7 @@ from paramgolf.model.kernels.eight_bits import eight_bit_product, takes_eight_bi
 from paramgolf.model.kernels.mixed_norm import Merge, mixed_norm
 from paramgolf.model.kernels.own_value import without_own_value
 from paramgolf.model.kernels.query_key import Projected, queries_keys_values
+from paramgolf.model.kernels.reworked_attention import SUMS_WIDTH, attention_sums_run, reworked_attention
 from paramgolf.model.slots import Half, Pass, PerLayer, SoftmaxCore, Sublayers, Tap
 from paramgolf.parts import Part, Role, project_together, wide_matrix
 
@@ -77,12 +78,15 @@ class Attention(Part):
         self.one_pass_heads = (
             "heads" in config.fused and kinds(self.on_heads) == ONE_PASS_HEADS and power_of_two(dims.head_dim)
         )
+        one_pass = self.spreads and self.one_pass_qk and self.one_pass_heads
+        self.one_piece = "attention" in config.fused and one_pass and dims.head_dim == SUMS_WIDTH
 
     def forward(self, x: Tensor, now: Pass, lead: Tensor | None = None, gain: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D), times `gain` (D); `lead` is what gates read of `x`, where it comes apart."""
-        q, k, v, tap = self.project(x, now)
-        y = self.core(q, k, v, now.plan.within(self.window))
-        y = self.rework(y, Tap(x if lead is None else lead, tap)).flatten(2)
+        if (y := self.at_once(x, now, x if lead is None else lead)) is None:
+            q, k, v, tap = self.project(x, now)
+            y = self.core(q, k, v, now.plan.within(self.window))
+            y = self.rework(y, Tap(x if lead is None else lead, tap)).flatten(2)
         return self.out(y) if gain is None else F.linear(y, self.out.matrix(y.dtype, gain))
 
     @property
@@ -91,19 +95,37 @@ class Attention(Part):
         gate: Any = self.on_heads[1] if self.one_pass_heads else None
         return gate.weight.shape[1] if gate is not None else 0
 
+    def at_once(self, x: Tensor, now: Pass, lead: Tensor) -> Tensor | None:
+        """(B, T, D) -> the heads side by side, (B, T, D), where one function does everything between; else None."""
+        if not (self.one_piece and attention_sums_run() and self.projects_in_one_pass(x, now)):
+            return None
+        documents = getattr(now.plan.within(self.window), "documents", None)
+        if documents is None:
+            return None
+        rotation: Any = self.on_qk[1]
+        query: Any = self.on_qk[2]
+        gate: Any = self.on_heads[1]
+        wide, turn = self.wide(x), (rotation.cos, rotation.sin, query.gain)
+        logits = gate.logits(Tap(lead, x))
+        return reworked_attention(wide, turn, logits, self.k.heads, documents, (gate.sharpness, gate.height))
+
+    def projects_in_one_pass(self, x: Tensor, now: Pass) -> bool:
+        """Whether a kernel does all that is between the wide product and attention."""
+        bare = all(linear.bare for linear in (self.q, self.k, self.v))
+        return self.one_pass_qk and kernel_takes(x) and bare and now.plan.places is None
+
+    def wide(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> queries, keys and values side by side, (B, T, (H + 2K)·E)."""
+        matrix = wide_matrix((self.q, self.k, self.v), x.dtype)
+        return eight_bit_product(x, matrix) if self.eight_bits and takes_eight_bits(matrix) else F.linear(x, matrix)
+
     def project(self, x: Tensor, now: Pass) -> Projected:
         """(B, T, D) -> q (B, T, H, E), k and v (B, T, K, E) as the core takes them."""
-        projections = (self.q, self.k, self.v)
-        one_pass = self.one_pass_qk and kernel_takes(x) and all(linear.bare for linear in projections)
-        one_pass = one_pass and now.plan.places is None
-        if one_pass:
+        if one_pass := self.projects_in_one_pass(x, now):
             rotation: Any = self.on_qk[1]
             query: Any = self.on_qk[2]
-            matrix = wide_matrix(projections, x.dtype)
-            eight_bits = self.eight_bits and takes_eight_bits(matrix)
-            wide = eight_bit_product(x, matrix) if eight_bits else F.linear(x, matrix)
             q, k, v, tap = queries_keys_values(
-                wide,
+                self.wide(x),
                 rotation.cos,
                 rotation.sin,
                 query.gain,
@@ -112,7 +134,7 @@ class Attention(Part):
                 spread=self.spreads and getattr(now.plan, "takes_spread", False),
             )
         else:
-            q, k, v = (y.unflatten(-1, (-1, self.head_dim)) for y in project_together(x, projections))
+            q, k, v = (y.unflatten(-1, (-1, self.head_dim)) for y in project_together(x, (self.q, self.k, self.v)))
             tap = v
         for part in self.on_value:
             tap = v = part(v, x, now)

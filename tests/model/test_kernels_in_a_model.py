@@ -22,6 +22,7 @@ from paramgolf.model.kernels.lane_step import LANE_RUNS, lane_step_gradient, pla
 from paramgolf.model.kernels.mixed_norm import NORM_RUNS, blended_norm, mixed_norm_gradient
 from paramgolf.model.kernels.own_value import own_value, own_value_gradient
 from paramgolf.model.kernels.query_key import query_key, query_key_gradient
+from paramgolf.model.kernels.reworked_attention import reworked_gradient, values_of
 from paramgolf.model.kernels.softcapped_loss import head_costs, softcapped_costs, softcapped_gradient
 from paramgolf.model.kernels.squared_feed_forward import (
     packed_derivative,
@@ -162,12 +163,22 @@ def twins() -> None:
         dq, dk, dv = gradients(lambda *x: plain_documents(*x, edges)[:1], (q, *parts), (given,))
         return dq.bfloat16(), *(part.bfloat16().unflatten(1, (k.shape[1], -1)) for part in (dk, dv))
 
+    @reworked_gradient.register_kernel("cpu")
+    def _(wide: Tensor, turn: Any, kept: list[Tensor], given: Tensor, documents: list[Tensor], gate: Any) -> Any:
+        (q, k, y, log_sums, logits), kv = kept, kept[1].shape[1]
+        v = values_of(wide, kv, q.shape[2])
+        dy, dtap, dlogits = own_value_gradient(y, v, logits, given, *gate)
+        found = flash4_backward(dy, [q, k, v, y, log_sums], documents[0], len(q), 0, True)
+        return *query_key_gradient(wide, [*found, dtap], *turn, kv, len(wide)), dlogits
+
 
 @pytest.fixture
 def as_on_a_gpu(twins: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A device that takes the kernels."""
     for module in (mlp, gpt, block, two_lanes):
         monkeypatch.setattr(module, "kernel_takes", lambda x: x.dtype == torch.bfloat16)
+    for module in (block, attention):
+        monkeypatch.setattr(module, "attention_sums_run", lambda: True)
     monkeypatch.setattr(attention, "choose", lambda backend, device, **_: backend)
     torch._dynamo.reset()
     yield
@@ -180,13 +191,16 @@ def error(found: Tensor, wanted: Tensor) -> float:
 
 @pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("compiled", [False, True])
-def test_a_model_with_all_kernels_compiles_whole_and_has_the_gradients_of_one_without(compiled: bool) -> None:
+@pytest.mark.parametrize("also", [(), ("attention",)])
+def test_a_model_with_all_kernels_compiles_whole_and_has_the_gradients_of_one_without(
+    compiled: bool, also: tuple[Fused, ...]
+) -> None:
     """The last record's shape, five layers deep: as near to fp32 as the parts one after another are in bf16."""
     shape = replace(preset("pr1855").model, layers=5, order=Straight(), stream=TwoLanes(last=1), context=96, vocab=256)
     shape = replace(shape, dim=256, heads=4, kv_heads=2)
     ids = torch.randint(2, shape.vocab, (1, 96), generator=torch.Generator().manual_seed(4))
     batch = Batch(ids, ids.roll(-1), torch.tensor([0, 40, 70, 96, 96], dtype=torch.int32), 96)
-    all_kernels: tuple[Fused, ...] = FUSED
+    all_kernels: tuple[Fused, ...] = (*FUSED, *also)
     found = []
     for fused, backend, compute in (
         (all_kernels, "fa4", torch.bfloat16),

@@ -8,6 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from paramgolf.model.kernels.gpu.flash4_layout import fragment_place
+
 GROUP_TOKENS = 64
 """Of one program, which does the heads of one group."""
 
@@ -33,16 +35,20 @@ def own_value_forward(  # noqa: PLR0913
 
 @triton.jit
 def own_value_backward(  # noqa: PLR0913
-    y, v, logits, gradient, dy, dv, dlogits, tokens, stride, sharpness, height,
-    H: tl.constexpr, K: tl.constexpr, E: tl.constexpr, TOKENS: tl.constexpr,
+    y, v, logits, gradient, dy, dv, dlogits, log_sums, slots, stats, sums, tokens, stride, padded, sharpness, height,
+    H: tl.constexpr, K: tl.constexpr, E: tl.constexpr, TOKENS: tl.constexpr, READY: tl.constexpr,
 ):  # fmt: skip
-    """A group of heads of a run of tokens."""
+    """A group of heads of a run of tokens; `READY` for attention's backward kernel: statistics, and sums cleared."""
     token = (tl.program_id(1) * TOKENS + tl.arange(0, TOKENS))[:, None]
     real, channel = token < tokens, tl.arange(0, E)[None, :]
     group = tl.program_id(0)
     own = tl.load(v + token * stride + group * E + channel, mask=real, other=0.0).to(tl.float32)
     inverse = 1.0 / tl.maximum(tl.sum(own * own, axis=1, keep_dims=True), 1e-8)
     of_own = tl.zeros((TOKENS, E), dtype=tl.float32)
+    if READY:
+        code = tl.load(slots + token, mask=real, other=0)
+        slot = code >> 1
+        cleared = tl.where((code & 1) == 1, slot * E + channel, fragment_place(slot, channel, E))
     for member in tl.static_range(H // K):
         head = token * H + group * (H // K) + member
         value = tl.load(y + head * E + channel, mask=real, other=0.0).to(tl.float32)
@@ -55,7 +61,15 @@ def own_value_backward(  # noqa: PLR0913
         tl.store(dlogits + head, of_logit.to(dlogits.dtype.element_ty), mask=real)
         given *= height * opened
         along = tl.sum(given * own, axis=1, keep_dims=True) * inverse
-        tl.store(dy + head * E + channel, (given - own * along).to(dy.dtype.element_ty), mask=real)
+        of_value = (given - own * along).to(dy.dtype.element_ty)
+        tl.store(dy + head * E + channel, of_value, mask=real)
+        if READY:
+            place = (group * (H // K) + member) * padded
+            log_sum = tl.load(log_sums + (group * (H // K) + member) * tokens + token, mask=real, other=0.0)
+            tl.store(stats + place + slot, log_sum * 1.4426950408889634, mask=real)
+            inner = tl.sum(value * of_value.to(tl.float32), axis=1, keep_dims=True)
+            tl.store(stats + H * padded + place + slot, inner, mask=real)
+            tl.store(sums + place * E + cleared, tl.zeros((TOKENS, E), dtype=tl.float32), mask=real)
         of_own -= given * share + along * (kept - own * share)
     tl.store(dv + (token * K + group) * E + channel, of_own.to(dv.dtype.element_ty), mask=real)
 
@@ -74,23 +88,39 @@ def run_own_value_backward(
     y: Tensor, v: Tensor, logits: Tensor, gradient: Tensor, sharpness: float, height: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of y, v and logits."""
-    (tokens, heads, width), groups = y.shape, v.shape[1]
-    dy, dv, dlogits = torch.empty_like(y), v.new_empty(v.shape), torch.empty_like(logits)
+    made = torch.empty_like(y), v.new_empty(v.shape), torch.empty_like(logits)
+    launch_own_value_backward((y, v, logits, gradient), made, (None, None, None, None), sharpness, height)
+    return made
+
+
+def run_own_value_readied(
+    given: tuple[Tensor, Tensor, Tensor, Tensor], log_sums: Tensor, slots: Tensor, padded: int, sharpness: float,
+    height: float,
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:  # fmt: skip
+    """`given` are y, v, logits and the gradient -> those of the first three, statistics (2, H, padded), sums cleared.
+
+    Rows of the statistics that are no token's weigh nothing: what they are given is 2^-∞ of anything finite.
+    """
+    y, v, logits, _ = given
+    heads, width = y.shape[1:]
+    assert heads * padded * width < 2**31, (heads, padded)
+    made = torch.empty_like(y), v.new_empty(v.shape), torch.empty_like(logits)
+    stats = torch.full((2, heads, padded), 1e30, device=y.device)
+    sums = torch.empty(heads, padded * width, device=y.device)
+    launch_own_value_backward(given, made, (log_sums, slots, stats, sums), sharpness, height)
+    return made, stats, sums
+
+
+def launch_own_value_backward(
+    given: tuple[Tensor, Tensor, Tensor, Tensor],
+    made: tuple[Tensor, Tensor, Tensor],
+    ready: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
+    sharpness: float,
+    height: float,
+) -> None:
+    """Run the kernel; `ready` are log sums, slots, statistics and sums."""
+    (tokens, heads, width), (_, groups, _), stats = given[0].shape, given[1].shape, ready[2]
     own_value_backward[(groups, triton.cdiv(tokens, GROUP_TOKENS))](
-        y,
-        v,
-        logits,
-        gradient,
-        dy,
-        dv,
-        dlogits,
-        tokens,
-        v.stride(0),
-        sharpness,
-        height,
-        heads,
-        groups,
-        width,
-        GROUP_TOKENS,
-    )
-    return dy, dv, dlogits
+        *given, *made, *ready, tokens, given[1].stride(0), 0 if stats is None else stats.shape[2], sharpness, height,
+        heads, groups, width, GROUP_TOKENS, stats is not None,
+    )  # fmt: skip

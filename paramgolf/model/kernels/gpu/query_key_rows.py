@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from paramgolf.model.kernels.gpu.flash4_layout import fragment_place
+
 QK_TOKENS = 64
 """Of one program."""
 
@@ -41,11 +43,14 @@ def query_key_forward(  # noqa: PLR0913
 
 @triton.jit
 def query_key_backward(  # noqa: PLR0913
-    wide, dq, dk, dv, dtap, cos, sin, gain, dwide, dgain, tokens, length,
+    wide, dq, dk, dv, dtap, cos, sin, gain, slots, dwide, dgain, tokens, length, padded,
     H: tl.constexpr, K: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr, TOKENS: tl.constexpr, TAPPED: tl.constexpr,
-    COPIES: tl.constexpr,
+    COPIES: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
-    """One head of a run of tokens: gradient of the wide product, and the run's share of the gains' gradient."""
+    """One head of a run of tokens: gradient of the wide product, and the run's share of the gains' gradient.
+
+    `SUMS`: dq is as attention's backward kernel has added it up, before its scale.
+    """
     head = tl.program_id(0)
     token = (tl.program_id(1) * TOKENS + tl.arange(0, TOKENS))[:, None]
     real = token < tokens
@@ -64,14 +69,23 @@ def query_key_backward(  # noqa: PLR0913
         pair = tl.arange(0, E // 2)[None, :]
         turns = real & (pair < HALF)
         channel = pair // HALF * (2 * HALF) + pair % HALF
-        near = token * H + head if head < H else (token * K + head - H) * COPIES
-        given = (dq if head < H else dk) + near * E + channel
         place = row + channel
         one = tl.load(wide + place, mask=real, other=0.0).to(tl.float32)
         two = tl.load(wide + place + HALF, mask=real, other=0.0).to(tl.float32)
-        first = tl.load(given, mask=real, other=0.0).to(tl.float32)
-        second = tl.load(given + HALF, mask=real, other=0.0).to(tl.float32)
-        if head >= H:
+        if head < H:
+            if SUMS:
+                slot = tl.load(slots + token, mask=real, other=0) >> 1
+                sums = dq + head * padded * E
+                first = tl.load(sums + fragment_place(slot, channel, E), mask=real, other=0.0) * E**-0.5
+                second = tl.load(sums + fragment_place(slot, channel + HALF, E), mask=real, other=0.0) * E**-0.5
+            else:
+                asked = dq + (token * H + head) * E + channel
+                first = tl.load(asked, mask=real, other=0.0).to(tl.float32)
+                second = tl.load(asked + HALF, mask=real, other=0.0).to(tl.float32)
+        else:
+            given = dk + (token * K + head - H) * (COPIES * E) + channel
+            first = tl.load(given, mask=real, other=0.0).to(tl.float32)
+            second = tl.load(given + HALF, mask=real, other=0.0).to(tl.float32)
             for copy in tl.static_range(1, COPIES):
                 first += tl.load(given + copy * E, mask=real, other=0.0).to(tl.float32)
                 second += tl.load(given + copy * E + HALF, mask=real, other=0.0).to(tl.float32)
@@ -103,20 +117,22 @@ def run_query_key_forward(
     return q, k
 
 
-def run_query_key_backward(
-    wide: Tensor, gradients: list[Tensor], cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int
-) -> tuple[Tensor, Tensor]:
+def run_query_key_backward(  # noqa: PLR0913
+    wide: Tensor, gradients: list[Tensor], cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int,
+    slots: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Gradients of `wide` and of `gain` (H) fp32; `gradients` are of q, k, v and, if it was tapped, v once more.
 
-    Those of k and v may be (N, K, copies, E).
+    Those of k and v may be (N, K, copies, E). With `slots`, that of q is attention's sums (H, padded · E).
     """
     tokens, heads = len(wide), len(gain)
     assert wide.numel() < 2**31, wide.shape
     width, blocks, tapped = wide.shape[1] // (heads + 2 * kv), triton.cdiv(tokens, QK_TOKENS), len(gradients) > 3
     copies = gradients[1].shape[2] if gradients[1].dim() > 3 else 1
+    padded = gradients[0].shape[1] // width if slots is not None else 0
     dwide, dgain = torch.empty_like(wide), wide.new_empty(blocks, heads, dtype=torch.float32)
     query_key_backward[(heads + 2 * kv, blocks)](
-        wide, *gradients[:3], gradients[-1], cos, sin, gain, dwide, dgain, tokens, length,
-        heads, kv, width, cos.shape[-1], QK_TOKENS, tapped, copies, num_warps=8,
+        wide, *gradients[:3], gradients[-1], cos, sin, gain, slots, dwide, dgain, tokens, length, padded,
+        heads, kv, width, cos.shape[-1], QK_TOKENS, tapped, copies, slots is not None, num_warps=8,
     )  # fmt: skip
     return dwide, dgain.sum(0)
