@@ -5,6 +5,7 @@ import typing
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -37,6 +38,12 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.field}={self.entry.name}"
+
+
+def registered(slot: str) -> list[Any]:
+    """The parameters of a test over every technique of `slot`."""
+    found = [entry for entry in TECHNIQUES.values() if fits(entry.fills, slot)]
+    return [pytest.param(entry, id=entry.name) for entry in found]
 
 
 def model_places() -> list[Place]:
