@@ -1,6 +1,8 @@
-"""Predictors for the judge: cheats as they were submitted, each beside an honest twin, all on one small real model."""
+"""Predictors for the judge: cheats as they were submitted, each beside an honest twin, all on one small real model.
 
-from collections import defaultdict
+Those that learn are in planted_learners.py, those that count in planted_counts.py.
+"""
+
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -122,92 +124,6 @@ class OffByOne(Rows):
         return F.log_softmax(self.logits(self.tokens[places + 1]), -1).double()
 
 
-class Biased(Rows):
-    """Learns a bias on the logits; subclasses say from what and when."""
-
-    rate = 3.0
-
-    def begin(self, stream: TokenStream) -> None:
-        super().begin(stream)
-        self.bias = torch.zeros(VOCAB)
-
-    def step(self, places: Tensor, steps: int = 1) -> None:
-        """Gradient descent on the mean cost of `places`."""
-        targets = self.tokens[places + 1]
-        logits = self.logits(self.tokens[places])
-        for _ in range(steps):
-            wanted = F.one_hot(targets, VOCAB).float().mean((0, 1))
-            self.bias += self.rate * (wanted - F.softmax(logits + self.bias, -1).mean((0, 1)))
-
-    def logprobs(self, places: Tensor) -> Tensor:
-        return F.log_softmax(self.logits(self.tokens[places]) + self.bias, -1).double()
-
-
-class ScoreThenTrain(Biased):
-    """Honest test-time training: what was scored is learned from."""
-
-    def learn(self, places: Tensor) -> None:
-        self.step(places)
-
-
-class TrainThenScore(Biased):
-    """Learns from a part, then scores that part."""
-
-    def logprobs(self, places: Tensor) -> Tensor:
-        self.step(places)
-        return super().logprobs(places)
-
-
-class TrainedOnAll(Biased):
-    """Test-time training on the whole stream before any of it is scored."""
-
-    def begin(self, stream: TokenStream) -> None:
-        super().begin(stream)
-        for places in self.parts():
-            self.step(places)
-
-
-class RescoredPass(Biased):
-    """Two passes, each learning as it should; the scores of the second count, those of the first are kept quiet."""
-
-    def predict(self, asked: frozenset[int]) -> Iterator[Predicted]:
-        for places in self.parts():
-            super().logprobs(places)
-            self.step(places)
-        yield from super().predict(asked)
-
-
-class ScoredTwice(ScoreThenTrain):
-    """The same, both passes said."""
-
-    def predict(self, asked: frozenset[int]) -> Iterator[Predicted]:
-        yield from super().predict(asked)
-        yield from super().predict(asked)
-
-
-class Slot(Biased):
-    """A bias fitted on each window, thrown away after it has scored that window."""
-
-    rows = 1
-
-    def logprobs(self, places: Tensor) -> Tensor:
-        self.bias = torch.zeros(VOCAB)
-        self.step(places, steps=4)
-        return super().logprobs(places)
-
-
-class CausalSlot(Slot):
-    """Twin: fitted on the first half, which was scored without it, for the second."""
-
-    def logprobs(self, places: Tensor) -> Tensor:
-        half = places.shape[1] // 2
-        self.bias = torch.zeros(VOCAB)
-        first = Rows.logprobs(self, places)
-        self.step(places[:, :half], steps=4)
-        second = Biased.logprobs(self, places)
-        return torch.cat((first[:, :half], second[:, half:]), 1)
-
-
 class RefittedTemperature(Rows):
     """The temperature that is best for a window, found on the window."""
 
@@ -220,103 +136,12 @@ class RefittedTemperature(Rows):
         return grid[int(torch.stack(costs).argmin())].double()
 
 
-class LongestFirst(Biased):
-    """Documents longest first, the learning carried from one to the next: as the records serve them."""
-
-    def parts(self) -> Iterator[Tensor]:
-        starts = torch.cat(((self.tokens == BOS).nonzero().flatten(), torch.tensor([self.targets]))).unique()
-        spans = sorted(zip(starts.tolist(), starts.tolist()[1:]), key=lambda span: span[0] - span[1])
-        for first, last in spans:
-            for start in range(first, last, ROW):
-                yield torch.arange(start, min(start + ROW, last))[None]
-
-    def learn(self, places: Tensor) -> None:
-        self.step(places)
-
-
 class BestOfTwo(Silent):
     """The cheaper of two temperatures for each target."""
 
     def logprobs(self, places: Tensor) -> Tensor:
         logits = self.logits(self.tokens[places])
         return torch.maximum(F.log_softmax(logits, -1), F.log_softmax(logits * 0.3, -1)).double()
-
-
-class Counting(Rows):
-    """Counts pairs of a context of two tokens and the token behind it, after they were scored."""
-
-    telling = False
-    rows = 1
-
-    def begin(self, stream: TokenStream) -> None:
-        super().begin(stream)
-        self.pairs: dict[int, int] = defaultdict(int)
-        self.contexts: dict[int, int] = defaultdict(int)
-
-    def key(self, place: int) -> int:
-        return int(self.tokens[max(place - 1, 0)]) * 1031 + int(self.tokens[place])
-
-    def learn(self, places: Tensor) -> None:
-        for place in np.unique(places.numpy()).tolist():
-            self.pairs[self.pair(self.key(place), int(self.tokens[place + 1]))] += 1
-            self.contexts[self.context(self.key(place))] += 1
-
-    def pair(self, key: int, token: int) -> int:
-        return key * 2**20 + token
-
-    def context(self, key: int) -> int:
-        return key
-
-
-class NormalizedNgram(Counting):
-    """Twin: the counts of every token behind the context, mixed in as a distribution."""
-
-    telling = True
-    share = 0.4
-
-    def mixed(self, place: int, row: Tensor) -> Tensor:
-        """(V,) log-probabilities of the model -> of the mixture."""
-        key = self.key(place)
-        total = self.contexts.get(self.context(key), 0)
-        if not total:
-            return row
-        counts = torch.tensor([self.pairs.get(self.pair(key, token), 0) for token in range(VOCAB)]).double()
-        return torch.log((1 - self.share) * row.exp() + self.share * counts / total)
-
-    def logprobs(self, places: Tensor) -> Tensor:
-        rows = super().logprobs(places)
-        return torch.stack([torch.stack([self.mixed(int(p), r) for p, r in zip(*pair)]) for pair in zip(places, rows)])
-
-
-class HashedNgram(Counting):
-    """Counts in hash tables with collisions, the ratio taken for the realized token alone."""
-
-    buckets = 8
-
-    def pair(self, key: int, token: int) -> int:
-        return (key * 31 + token * 17) % self.buckets
-
-    def context(self, key: int) -> int:
-        return key % self.buckets
-
-    def predicted(self, places: Tensor, logprobs: Tensor, asked: frozenset[int]) -> Predicted:
-        part = super().predicted(places, logprobs, asked)
-        mixed = []
-        for place, nats in zip(part.positions.tolist(), part.nats.tolist()):
-            key = self.key(place)
-            total = self.contexts.get(self.context(key), 0)
-            ratio = min(1.0, self.pairs.get(self.pair(key, int(self.tokens[place + 1])), 0) / total) if total else 0.0
-            mixed.append(-np.log(0.6 * np.exp(-nats) + 0.4 * ratio) if total else nats)
-        return Predicted(part.positions, np.array(mixed))
-
-
-class TargetInKey(NormalizedNgram):
-    """How much the cache counts is decided by whether it knows the target."""
-
-    def mixed(self, place: int, row: Tensor) -> Tensor:
-        known = self.pairs.get(self.pair(self.key(place), int(self.tokens[place + 1])), 0)
-        self.share = 0.9 if known else 0.01
-        return super().mixed(place, row)
 
 
 class WordGate(Rows):
@@ -394,18 +219,6 @@ class DoubledTail(Rows):
     def parts(self) -> Iterator[Tensor]:
         for start in range(0, self.targets, ROW):
             yield torch.arange(ROW)[None] + min(start, self.targets - ROW)
-
-
-class Remembering(Biased):
-    """Does not forget at the beginning of a pass."""
-
-    def begin(self, stream: TokenStream) -> None:
-        kept = getattr(self, "bias", torch.zeros(VOCAB))
-        super().begin(stream)
-        self.bias = kept
-
-    def learn(self, places: Tensor) -> None:
-        self.step(places)
 
 
 class Reading(Rows):

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 import planted
+import planted_counts
+import planted_learners
 import pytest
 from planted import VOCAB, packed, real_tokens, small_model
 
@@ -40,20 +42,20 @@ def broken(judgement: Judgement) -> dict[str, tuple[str, ...]]:
 CHEATS: list[tuple[type, str, str]] = [
     (planted.FutureLeak, "causality", "causality"),
     (planted.OffByOne, "normalization", "target_in_key"),
-    (planted.TrainThenScore, "score before update", "score_first"),
-    (planted.TrainedOnAll, "score before update", "score_first"),
-    (planted.RescoredPass, "score before update", "one_pass"),
-    (planted.ScoredTwice, "one pass, every target once", "one_pass"),
-    (planted.Slot, "score before update", "slot"),
+    (planted_learners.TrainThenScore, "score before update", "score_first"),
+    (planted_learners.TrainedOnAll, "score before update", "score_first"),
+    (planted_learners.RescoredPass, "score before update", "one_pass"),
+    (planted_learners.ScoredTwice, "one pass, every target once", "one_pass"),
+    (planted_learners.Slot, "score before update", "slot"),
     (planted.RefittedTemperature, "score before update", "slot"),
     (planted.BestOfTwo, "normalization", "normalization"),
-    (planted.HashedNgram, "normalization", "normalization"),
-    (planted.TargetInKey, "normalization", "target_in_key"),
+    (planted_counts.HashedNgram, "normalization", "normalization"),
+    (planted_counts.TargetInKey, "normalization", "target_in_key"),
     (planted.WordGate, "normalization", "target_in_key"),
     (planted.OtherCost, "normalization", "normalization"),
     (planted.SkippedTail, "one pass, every target once", "coverage"),
     (planted.DoubledTail, "one pass, every target once", "coverage"),
-    (planted.Remembering, "one pass, every target once", "one_pass"),
+    (planted_learners.Remembering, "one pass, every target once", "one_pass"),
 ]
 
 
@@ -68,9 +70,9 @@ HONEST = [
     planted.Rows,
     planted.Silent,
     planted.PastTemperature,
-    planted.ScoreThenTrain,
-    planted.CausalSlot,
-    planted.NormalizedNgram,
+    planted_learners.ScoreThenTrain,
+    planted_learners.CausalSlot,
+    planted_counts.NormalizedNgram,
     planted.GatedOnPrefix,
 ]
 
@@ -107,7 +109,7 @@ def test_smear_across_documents(make: Callable, fails: bool):
 
 
 def test_longest_first_is_disputed_with_both_readings(model):
-    judgement = judged(planted.LongestFirst(model))
+    judgement = judged(planted_learners.LongestFirst(model))
     assert judgement.verdict is Verdict.DISPUTED
     (ruling,) = [r for r in judgement.rulings if r.verdict is Verdict.DISPUTED]
     assert ruling.check == "causality"
