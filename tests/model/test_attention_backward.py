@@ -33,20 +33,20 @@ def test_slots_of_documents_are_where_flash_attention_pads_them_to(lengths: list
     expected = []
     for index, length in enumerate(lengths):
         first = (int(edges[index]) + index * rows) // rows * rows
-        expected += [2 * (first + place) + (length - place // 64 * 64 >= 64) for place in range(length)]
+        expected += [64 * (first + at) + min(64, length - at // 64 * 64) % 64 for at in range(length)]
     found = document_slots(edges, tokens, rows)
     assert found.tolist() == expected
     assert found.dtype == torch.int32
-    slots = found // 2
+    slots = found // 64
     assert len(slots.unique()) == tokens
     assert tokens == 0 or int(slots.max()) < padded_rows(edges, tokens, rows)
 
 
-def test_blocks_of_64_rows_are_told_as_used_whole_when_no_row_of_them_is_free() -> None:
+def test_of_each_64_rows_it_is_told_how_many_are_used_unless_all_are() -> None:
     codes = document_slots(offsets([3, 64, 0, 200]), 267)
-    for block in range(int(codes.max()) // 128 + 1):
-        inside = codes[codes // 128 == block]
-        assert (inside % 2 == (len(inside) == 64)).all()
+    blocks, counts = (codes // 4096).unique(return_counts=True)
+    for block, count in zip(blocks, counts, strict=True):
+        assert (codes[codes // 4096 == block] % 64 == count % 64).all()
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:

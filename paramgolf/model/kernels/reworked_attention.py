@@ -39,16 +39,18 @@ def attention_sums_run() -> bool:
 
 
 def document_slots(edges: Tensor, tokens: int, rows: int = SUMS_TILING.rows) -> Tensor:
-    """(S + 1,) int32 offsets -> (T,) int32: twice the padded row of each token, plus one in 64 rows that are all used.
+    """(S + 1,) int32 offsets -> (T,) int32: 64 times the padded row of each token, plus how many of its 64 are used.
 
-    As FlashAttention-4 pads: document i begins at the multiple of `rows` at or below its offset + i · rows.
+    Plus nothing where all are. As FlashAttention-4 pads: document i begins at the multiple of `rows` at or below its
+    offset + i · rows.
     """
     place = torch.arange(tokens, device=edges.device, dtype=torch.int32)
     document = torch.searchsorted(edges, place, right=True, out_int32=True) - 1
     start, end = edges[document], edges[document + 1]
     inside = place - start
     slot = (start + document * rows) // rows * rows + inside
-    return 2 * slot + (start + (inside // 64 + 1) * 64 <= end).int()
+    left = end - start - inside // 64 * 64
+    return 64 * slot + torch.where(left < 64, left, 0)
 
 
 def padded_rows(edges: Tensor, tokens: int, rows: int = SUMS_TILING.rows) -> int:

@@ -8,8 +8,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from paramgolf.model.kernels.gpu.flash4_layout import fragment_place
-
 GROUP_TOKENS = 64
 """Of one program, which does the heads of one group."""
 
@@ -42,13 +40,20 @@ def own_value_backward(  # noqa: PLR0913
     token = (tl.program_id(1) * TOKENS + tl.arange(0, TOKENS))[:, None]
     real, channel = token < tokens, tl.arange(0, E)[None, :]
     group = tl.program_id(0)
+    if READY:
+        code = tl.load(slots + token, mask=real, other=0)
+        slot, used, nothing = code >> 6, code & 63, tl.zeros((TOKENS, E), dtype=tl.float32)
+        # Where a document's end leaves rows of 64 free, those too: sums of all 64 lie among one another.
+        copies = tl.max(tl.max(tl.where(used > 0, 63 // tl.maximum(used, 1), 0), axis=1), axis=0)
+        for member in tl.static_range(H // K):
+            clear = sums + (group * (H // K) + member) * padded * E + channel
+            tl.store(clear + slot * E, nothing, mask=real)
+            for copy in range(1, copies + 1):
+                free = real & (used > 0) & (slot % 64 + copy * used < 64)
+                tl.store(clear + (slot + copy * used) * E, nothing, mask=free)
     own = tl.load(v + token * stride + group * E + channel, mask=real, other=0.0).to(tl.float32)
     inverse = 1.0 / tl.maximum(tl.sum(own * own, axis=1, keep_dims=True), 1e-8)
     of_own = tl.zeros((TOKENS, E), dtype=tl.float32)
-    if READY:
-        code = tl.load(slots + token, mask=real, other=0)
-        slot = code >> 1
-        cleared = tl.where((code & 1) == 1, slot * E + channel, fragment_place(slot, channel, E))
     for member in tl.static_range(H // K):
         head = token * H + group * (H // K) + member
         value = tl.load(y + head * E + channel, mask=real, other=0.0).to(tl.float32)
@@ -69,7 +74,6 @@ def own_value_backward(  # noqa: PLR0913
             tl.store(stats + place + slot, log_sum * 1.4426950408889634, mask=real)
             inner = tl.sum(value * of_value.to(tl.float32), axis=1, keep_dims=True)
             tl.store(stats + H * padded + place + slot, inner, mask=real)
-            tl.store(sums + place * E + cleared, tl.zeros((TOKENS, E), dtype=tl.float32), mask=real)
         of_own -= given * share + along * (kept - own * share)
     tl.store(dv + (token * K + group) * E + channel, of_own.to(dv.dtype.element_ty), mask=real)
 
@@ -122,5 +126,5 @@ def launch_own_value_backward(
     (tokens, heads, width), (_, groups, _), stats = given[0].shape, given[1].shape, ready[2]
     own_value_backward[(groups, triton.cdiv(tokens, GROUP_TOKENS))](
         *given, *made, *ready, tokens, given[1].stride(0), 0 if stats is None else stats.shape[2], sharpness, height,
-        heads, groups, width, GROUP_TOKENS, stats is not None,
+        heads, groups, width, GROUP_TOKENS, stats is not None, num_warps=4 if stats is None else 8,
     )  # fmt: skip

@@ -74,7 +74,7 @@ def query_key_backward(  # noqa: PLR0913
         two = tl.load(wide + place + HALF, mask=real, other=0.0).to(tl.float32)
         if head < H:
             if SUMS:
-                slot = tl.load(slots + token, mask=real, other=0) >> 1
+                slot = tl.load(slots + token, mask=real, other=0) >> 6
                 sums = dq + head * padded * E
                 first = tl.load(sums + fragment_place(slot, channel, E), mask=real, other=0.0) * E**-0.5
                 second = tl.load(sums + fragment_place(slot, channel + HALF, E), mask=real, other=0.0) * E**-0.5
