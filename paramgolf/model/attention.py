@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from paramgolf.batch import Batch
 from paramgolf.errors import UsageError
 from paramgolf.model.kernels.flash4 import flash4_attention, flash4_present
-from paramgolf.model.kernels.reworked_attention import Documents, attention_sums_run, document_slots
+from paramgolf.model.kernels.reworked_attention import PaddedDocuments, attention_sums_run, document_slots
 from paramgolf.model.masks import block_mask, dense_mask
 
 Backend = Literal["auto", "fa3", "fa4", "cudnn", "flash", "varlen", "flex", "sdpa", "plain"]
@@ -57,12 +57,12 @@ class AttentionPlan(NamedTuple):
     """(T,) `document_slots`, for `reworked_attention`."""
 
     @property
-    def documents(self) -> Documents | None:
+    def documents(self) -> PaddedDocuments | None:
         """What `reworked_attention` is to be told, where it may take the place of `attend`."""
         edges = self.batch.cu_seqlens
         if self.slots is None or edges is None or self.window:
             return None
-        return Documents(edges, self.slots, self.batch.max_seqlen)
+        return PaddedDocuments(edges, self.slots, self.batch.max_seqlen)
 
     @property
     def takes_spread(self) -> bool:

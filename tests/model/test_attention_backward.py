@@ -12,7 +12,7 @@ from paramgolf.model.kernels.flash4 import flash4_attention
 from paramgolf.model.kernels.own_value import without_own_value
 from paramgolf.model.kernels.query_key import queries_keys_values
 from paramgolf.model.kernels.reworked_attention import (
-    Documents,
+    PaddedDocuments,
     attention_sums_run,
     document_slots,
     padded_rows,
@@ -74,7 +74,7 @@ def test_gradients_handed_on_between_kernels_are_those_of_the_parts(
     turn = Rotation(rotary_rates(channels, 1e4), 2048).cuda()
 
     def whole(wide: Tensor, gain: Tensor, logits: Tensor) -> Tensor:
-        documents = Documents(edges, document_slots(edges, tokens), tokens)
+        documents = PaddedDocuments(edges, document_slots(edges, tokens), tokens)
         return reworked_attention(wide, (turn.cos, turn.sin, gain), logits, 4, documents, (0.5, 1.5))
 
     def parts(wide: Tensor, gain: Tensor, logits: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ SUMS_WIDTH = 64
 """Channels of a head; `SUMS_TILING` and the way its sums lie are of it."""
 
 
-class Documents(NamedTuple):
+class PaddedDocuments(NamedTuple):
     """The documents of a batch as attention's kernels are told them."""
 
     edges: Tensor
@@ -123,7 +123,7 @@ class ReworkedAttention(torch.autograd.Function):
 
 
 def reworked_attention(
-    wide: Tensor, turn: tuple[Tensor, Tensor, Tensor], logits: Tensor, kv: int, documents: Documents,
+    wide: Tensor, turn: tuple[Tensor, Tensor, Tensor], logits: Tensor, kv: int, documents: PaddedDocuments,
     gate: tuple[float, float],
 ) -> Tensor:  # fmt: skip
     """wide (1, T, (H + 2K)·64) and logits (1, T, H) bf16 on a GPU -> (1, T, H·64).
