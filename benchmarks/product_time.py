@@ -2,6 +2,7 @@
 
     python benchmarks/product_time.py                 # the feed-forward's fused products (H100: about a minute)
     python benchmarks/product_time.py --quick         # the same by the tilings that were near the best (half a minute)
+    python benchmarks/product_time.py --sums          # the products that add to the stream (a quarter of a minute)
     python benchmarks/product_time.py --all           # every product of a layer and the head, QuACK beside cuBLAS
 
 Each row is printed as soon as it is known, with its relative error against fp32; what does not compile or run says why.
@@ -18,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from paramgolf.model.kernels import quack_present
 from paramgolf.model.kernels.eight_bits import NORM_STEP, norm_codes, weight_codes
 from paramgolf.model.kernels.squared_feed_forward import (
     packed_derivative,
     packed_square,
-    quack_present,
     squared_up_eight_bits,
 )
 
@@ -201,6 +202,34 @@ def time_products(tokens: int, dim: int, hidden: int, vocab: int) -> None:
                 show_quack(way, left, right, flops)
 
 
+def time_sums(tokens: int, dim: int, hidden: int) -> None:
+    """The last products of both halves with the stream added: what replaces a product and a pass over three tensors."""
+    for name, inside in (("feed-forward", hidden), ("attention", dim)):
+        stream, a, weight = drawn(tokens, dim), drawn(tokens, inside), drawn(dim, inside, scale=0.04)
+
+        def wanted(rows: slice, stream: Tensor = stream, a: Tensor = a, weight: Tensor = weight) -> Tensor:
+            return stream[rows].float() + a[rows].float() @ weight.T.float()
+
+        flops = 2.0 * tokens * inside * dim
+        heading(f"{name}: {tokens}x{inside} . {inside}x{dim}, added to the stream")
+        show("cuBLAS, the product alone", lambda: a @ weight.T, flops, lambda rows: wanted(rows) - stream[rows].float())  # noqa: B023
+        show("cuBLAS after a copy (addmm)", lambda: torch.addmm(stream, a, weight.T), flops, wanted)  # noqa: B023
+        if not quack_here():
+            continue
+        from paramgolf.model.kernels.gpu.quack_products import QuackTiling, run_quack_sum
+
+        for cut in (
+            QuackTiling(),
+            QuackTiling(wide=False),
+            QuackTiling(128, 192, cluster=(2, 1)),
+            QuackTiling(128, 128, cluster=(2, 1)),
+            QuackTiling(128, 256, False, (2, 1), wide=False),
+            QuackTiling(256, 128, False, (1, 2), wide=False),
+        ):
+            name = str(cut).removeprefix("QuackTiling")
+            show(f"QuACK {name}", lambda: run_quack_sum(stream, a, weight, cut), flops, wanted)  # noqa: B023
+
+
 def untouched(acc: Any) -> dict[str, Any]:
     """An epilogue that leaves the sum as it is."""
     return {}
@@ -234,10 +263,13 @@ def main() -> None:
     parser.add_argument("--vocab", type=int, default=8192)
     parser.add_argument("--quick", action="store_true", help="the few tilings that have been near the best")
     parser.add_argument("--all", action="store_true", help="the plain products of a layer and the head too")
+    parser.add_argument("--sums", action="store_true", help="the products that add to the stream alone")
     options = parser.parse_args()
     torch.manual_seed(0)
     print(torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU", torch.__version__)
-    time_squared(options.tokens, options.dim, options.hidden, quick=options.quick)
+    if not options.sums:
+        time_squared(options.tokens, options.dim, options.hidden, quick=options.quick)
+    time_sums(options.tokens, options.dim, options.hidden)
     if options.all:
         time_products(options.tokens, options.dim, options.hidden, options.vocab)
 

@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from paramgolf.model.config import GPTConfig
-from paramgolf.model.kernels import kernel_takes
+from paramgolf.model.kernels import kernel_takes, sums_run
 from paramgolf.model.kernels.eight_bits import eight_bit_product, takes_eight_bits
 from paramgolf.model.kernels.mixed_norm import Merge, mixed_norm
 from paramgolf.model.kernels.own_value import without_own_value
 from paramgolf.model.kernels.query_key import Projected, queries_keys_values
 from paramgolf.model.kernels.reworked_attention import SUMS_WIDTH, attention_sums_run, reworked_attention
+from paramgolf.model.kernels.stream_product import stream_product
 from paramgolf.model.slots import Half, Pass, PerLayer, SoftmaxCore, Sublayers, Tap
 from paramgolf.parts import Part, Role, project_together, wide_matrix
 
@@ -75,19 +76,30 @@ class Attention(Part):
             and not self.on_value
         )
         self.eight_bits = "fp8" in config.fused
+        self.adds = "sums" in config.fused
         self.one_pass_heads = (
             "heads" in config.fused and kinds(self.on_heads) == ONE_PASS_HEADS and power_of_two(dims.head_dim)
         )
         one_pass = self.spreads and self.one_pass_qk and self.one_pass_heads
         self.one_piece = "attention" in config.fused and one_pass and dims.head_dim == SUMS_WIDTH
 
-    def forward(self, x: Tensor, now: Pass, lead: Tensor | None = None, gain: Tensor | None = None) -> Tensor:
-        """(B, T, D) -> (B, T, D), times `gain` (D); `lead` is what gates read of `x`, where it comes apart."""
+    def forward(
+        self,
+        x: Tensor,
+        now: Pass,
+        lead: Tensor | None = None,
+        gain: Tensor | None = None,
+        stream: Tensor | None = None,
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D), times `gain` (D), added to `stream`; gates read `lead`, where it comes apart."""
         if (y := self.at_once(x, now, x if lead is None else lead)) is None:
             q, k, v, tap = self.project(x, now)
             y = self.core(q, k, v, now.plan.within(self.window))
             y = self.rework(y, Tap(x if lead is None else lead, tap)).flatten(2)
-        return self.out(y) if gain is None else F.linear(y, self.out.matrix(y.dtype, gain))
+        if stream is not None and self.adds and self.out.bare and kernel_takes(y) and sums_run():
+            return stream_product(stream, y, self.out.matrix(y.dtype, gain))
+        y = self.out(y) if gain is None else F.linear(y, self.out.matrix(y.dtype, gain))
+        return y if stream is None else stream + y
 
     @property
     def lead(self) -> int:
@@ -177,7 +189,8 @@ class Block(Part):
     def sublayers(self, now: Pass) -> Sublayers:
         """This block's functions for one pass."""
         halves = partial(self.read, now=now), partial(self.attend, now=now), self.think
-        return Sublayers(*halves, partial(self.overhear, now=now))
+        sums = partial(self.attended, now=now), self.thought
+        return Sublayers(*halves, partial(self.overhear, now=now), *sums)
 
     def reads_at_once(self, x: Tensor) -> bool:
         """Whether a kernel does all of `read` and the norm after it, a `now.merge` included."""
@@ -208,31 +221,41 @@ class Block(Part):
             x = part(x)
         return x
 
-    def attend(self, x: Tensor, *, now: Pass) -> Tensor:
-        """What attention writes."""
+    def attend(self, x: Tensor, *, now: Pass, stream: Tensor | None = None) -> Tensor:
+        """What attention writes, added to `stream` where one is given."""
         ready = now.ready if now.ready is not None and now.ready.residual is x else None
         normed = self.normed(x) if ready is None else ready.whole
         lead = ready.lead if ready is not None and self.attention.lead else None
-        if (gain := self.folded(self.on_attention, x)) is not None and self.attention.out.bare:
-            return self.attention(normed, now, lead, gain)
+        gain = self.folded(self.on_attention, x)
+        if not len(self.on_attention) or (gain is not None and self.attention.out.bare):
+            return self.attention(normed, now, lead, gain, stream)
         y = self.attention(normed, now, lead)
         for part in self.on_attention:
             y = part(y)
-        return y
+        return y if stream is None else stream + y
+
+    def attended(self, x: Tensor, *, now: Pass) -> Tensor:
+        """The residual and what attention writes."""
+        return self.attend(x, now=now, stream=x)
 
     def overhear(self, x: Tensor, *, now: Pass) -> Tensor:
         """What attention writes of a residual that the block does not add to."""
         return self.attend(self.read(x, now=now, goes_on=False), now=now)
 
-    def think(self, x: Tensor) -> Tensor:
-        """What the feed-forward writes."""
+    def think(self, x: Tensor, stream: Tensor | None = None) -> Tensor:
+        """What the feed-forward writes, added to `stream` where one is given."""
         gain, mlp = self.folded(self.on_mlp, x), cast(Any, self.mlp)
-        if gain is not None and getattr(mlp, "takes_gain", False) and mlp.folds():
-            return cast(Tensor, mlp(self.normed(x), gain))
+        folds = getattr(mlp, "takes_gain", False) and mlp.folds()
+        if folds and (gain is not None or not len(self.on_mlp)):
+            return cast(Tensor, mlp(self.normed(x), gain, stream))
         y = self.mlp(self.normed(x))
         for part in self.on_mlp:
             y = part(y)
-        return y
+        return y if stream is None else stream + y
+
+    def thought(self, x: Tensor) -> Tensor:
+        """The residual and what the feed-forward writes."""
+        return self.think(x, x)
 
     def folded(self, parts: nn.ModuleList, x: Tensor) -> Tensor | None:
         """The gain (D) that `parts` are, where the matrix before them may take it on."""

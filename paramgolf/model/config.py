@@ -6,15 +6,14 @@ from typing import Any
 
 from paramgolf.model.attention import WINDOWED, Backend
 from paramgolf.model.embedding import TiedEmbedding
+from paramgolf.model.fused import FUSED, Fused
 from paramgolf.model.mlp import GELU, FeedForward
 from paramgolf.model.slots import (
-    FUSED,
     Activation,
     AttentionCore,
     DenseLinear,
     Dims,
     Embedding,
-    Fused,
     KaimingInit,
     LinearMaker,
     LogitMap,
@@ -133,4 +132,4 @@ class GPTConfig:
     def parameters(self) -> Parameters:
         """What the blocks' matrices are made from."""
         made_from = Parameters(self.linear, self.init, self.init_out, self.activation, "feed_forward" in self.fused)
-        return made_from._replace(eight_bits="fp8" in self.fused)
+        return made_from._replace(eight_bits="fp8" in self.fused, adds="sums" in self.fused)

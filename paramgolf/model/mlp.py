@@ -6,9 +6,10 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from paramgolf.model.kernels import kernel_takes
+from paramgolf.model.kernels import kernel_takes, sums_run
 from paramgolf.model.kernels.eight_bits import takes_eight_bits
 from paramgolf.model.kernels.squared_feed_forward import squared_feed_forward
+from paramgolf.model.kernels.stream_product import stream_product
 from paramgolf.model.slots import Activation, Dims, ModelView, Parameters
 from paramgolf.parts import Part, Role
 from paramgolf.registry import technique
@@ -52,25 +53,30 @@ class FeedForwardModule(Part):
     """`down(activation(up(x)))`."""
 
     takes_gain: ClassVar[bool] = True
-    """A gain per output may be given: it multiplies the second matrix instead of every token."""
+    """Takes a gain per output, which multiplies the second matrix in place of every token, and a stream to add to."""
     free_units: ClassVar[tuple[str, str]] = ("up", "down")
     """Projections that make and that read units whose order is free: activations work on each alone."""
 
     def __init__(self, dim: int, hidden: int, made_from: Parameters) -> None:
         super().__init__()
         self.activation: Activation = made_from.activation
-        self.fused, self.eight_bits = made_from.fused, made_from.eight_bits
+        self.fused, self.eight_bits, self.adds = made_from.fused, made_from.eight_bits, made_from.adds
         self.up = made_from.linear(dim, hidden, role=Role.MLP, init=made_from.init)
         self.down = made_from.linear(hidden, dim, role=Role.MLP, init=made_from.init_out)
 
-    def forward(self, x: Tensor, gain: Tensor | None = None) -> Tensor:
-        """(B, T, D) -> (B, T, D), times `gain` (D)."""
+    def forward(self, x: Tensor, gain: Tensor | None = None, stream: Tensor | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D), times `gain` (D), added to `stream`."""
         slope = getattr(self.activation, "squared_slope", None)
+        adds = stream if self.adds and self.down.bare and kernel_takes(x) and sums_run() else None
         if slope is not None and 0 <= slope <= 1 and self.fused and kernel_takes(x) and self.up.bare and self.down.bare:
             up, down = self.up.matrix(x.dtype), self.down.matrix(x.dtype, gain)
-            return squared_feed_forward(x, up, down, slope, self.eight_bits and takes_eight_bits(up))
-        hidden = self.activation(self.up(x))
-        return self.down(hidden) if gain is None else F.linear(hidden, self.down.matrix(x.dtype, gain))
+            y = squared_feed_forward(x, up, down, slope, self.eight_bits and takes_eight_bits(up), adds)
+        elif adds is not None:
+            y = stream_product(adds, self.activation(self.up(x)), self.down.matrix(x.dtype, gain))
+        else:
+            hidden = self.activation(self.up(x))
+            y = self.down(hidden) if gain is None else F.linear(hidden, self.down.matrix(x.dtype, gain))
+        return y if stream is None or adds is not None else stream + y
 
     def folds(self) -> bool:
         """Whether nothing stands between the second matrix and the output."""

@@ -126,6 +126,10 @@ class Sublayers(NamedTuple):
     """Norm, feed-forward, branch scaling: (B, T, D) -> what to add."""
     overhear: Callable[[Tensor], Tensor]
     """`attend` of `read`, where nothing else is made of what was read."""
+    attended: Callable[[Tensor], Tensor]
+    """x -> x + `attend` of x, in one piece where that can be."""
+    thought: Callable[[Tensor], Tensor]
+    """x -> x + `think` of x, in one piece where that can be."""
 
 
 class StreamModule(Part):
@@ -144,9 +148,7 @@ class StreamModule(Part):
 
     def step(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Run one block."""
-        x = block.read(lanes[0])
-        x = x + block.attend(x)
-        return (x + block.think(x),)
+        return (block.thought(block.attended(block.read(lanes[0]))),)
 
     def finish(self, lanes: tuple[Tensor, ...]) -> Tensor:
         """The residual that goes to the head."""
@@ -296,14 +298,6 @@ class Activation(Protocol):
     def __call__(self, x: Tensor) -> Tensor: ...
 
 
-Fused = Literal["feed_forward", "loss", "queries_keys", "heads", "scales", "mix", "lanes", "groups", "fp8"]
-"""What can be done in one piece: by a kernel of our own, or (`scales`) by matrices that take on what follows them.
-`groups`: gradients of keys and values that query heads share are added up by the kernel of `queries_keys`.
-`fp8` (not a default): training products of what norms have made are of 8-bit floats (`kernels/eight_bits.py`)."""
-
-FUSED: tuple[Fused, ...] = ("feed_forward", "loss", "queries_keys", "heads", "scales", "mix", "lanes", "groups")
-
-
 class Parameters(NamedTuple):
     """What a feed-forward is built from besides the sizes."""
 
@@ -315,6 +309,8 @@ class Parameters(NamedTuple):
     """Whether a kernel may do the feed-forward in one piece."""
     eight_bits: bool = False
     """Whether that kernel's first product is of 8-bit floats."""
+    adds: bool = False
+    """Whether the second product may add to the stream."""
 
 
 class MLPBuilder(Protocol):

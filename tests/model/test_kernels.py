@@ -11,7 +11,9 @@ from torch import Tensor
 
 from paramgolf.batch import Batch
 from paramgolf.model.attention import present
+from paramgolf.model.fused import FUSED, Fused
 from paramgolf.model.gpt import GPT
+from paramgolf.model.kernels import quack_runs
 from paramgolf.model.kernels.eight_bits import (
     NORM_STEP,
     eight_bit_product,
@@ -30,15 +32,15 @@ from paramgolf.model.kernels.softcapped_loss import head_nats, softcapped_costs,
 from paramgolf.model.kernels.squared_feed_forward import (
     packed_derivative,
     packed_square,
-    quack_runs,
     squared_feed_forward,
     squared_up,
     squared_up_eight_bits,
     squared_up_gradient,
 )
+from paramgolf.model.kernels.stream_product import stream_product
 from paramgolf.model.mlp import GELU, FeedForwardModule
 from paramgolf.model.rotation import Rotation, rotary_rates
-from paramgolf.model.slots import FUSED, Activation, DenseLinear, Dims, KaimingInit, Parameters, Straight, Tap
+from paramgolf.model.slots import Activation, DenseLinear, Dims, KaimingInit, Parameters, Straight, Tap
 from paramgolf.presets import preset
 from paramgolf.techniques.model import LeakyReLUSquared, TwoLanes, UNetSkips
 from paramgolf.techniques.model.unet_skips import UNetSkipWeights
@@ -212,14 +214,35 @@ def test_a_model_learns_in_8_bits_what_it_learns_in_16(compiled: bool) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize(("rows", "inside", "width"), [(1536, 2048, 512), (1000, 512, 512), (200, 192, 64)])
 @pytest.mark.parametrize("compiled", [False, True])
-def test_fused_feed_forward_has_the_value_and_gradients_of_the_plain_one(compiled: bool) -> None:
+def test_a_product_added_to_the_stream_has_the_gradients_of_the_plain_one(
+    rows: int, inside: int, width: int, compiled: bool
+) -> None:
+    given = (on_gpu(1, rows, width), on_gpu(1, rows, inside), on_gpu(width, inside, scale=inside**-0.5))
+    inputs = [tensor.requires_grad_() for tensor in given]
+    wide = [tensor.detach().float().requires_grad_() for tensor in inputs]
+    product = torch.compile(stream_product, fullgraph=True) if compiled else stream_product
+    found, wanted = product(*inputs), wide[0] + wide[1] @ wide[2].T
+    assert error(found, wanted) < 3e-3
+    weight = on_gpu(1, rows, width).flip(1)
+    for mine, exact in zip(
+        torch.autograd.grad(found, inputs, weight), torch.autograd.grad(wanted, wide, weight.float()), strict=True
+    ):
+        assert error(mine, exact) < 4e-3
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("adds", [False, True])
+def test_fused_feed_forward_has_the_value_and_gradients_of_the_plain_one(adds: bool, compiled: bool) -> None:
     x, up, down = on_gpu(1, 768, 512), on_gpu(2048, 512, scale=0.04), on_gpu(512, 2048, scale=0.02)
-    inputs = [tensor.requires_grad_() for tensor in (x, up, down)]
+    inputs = [tensor.requires_grad_() for tensor in (x, up, down, *([x.flip(1).detach()] if adds else []))]
     fused = torch.compile(squared_feed_forward, fullgraph=True) if compiled else squared_feed_forward
-    y = fused(*inputs, 0.5)
+    y = fused(*inputs[:3], 0.5, False, inputs[3] if adds else None)
     wide = [tensor.detach().float().requires_grad_() for tensor in inputs]
     wanted = F.leaky_relu(wide[0] @ wide[1].T, 0.5).square() @ wide[2].T
+    wanted = wanted + wide[3] if adds else wanted
     assert error(y, wanted) < 1e-2
     for found, exact in zip(
         torch.autograd.grad(y.float().square().sum(), inputs),
@@ -385,7 +408,10 @@ def test_gradients_of_keys_that_query_heads_share_come_apart_and_add_up(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
-def test_a_model_with_all_kernels_has_the_loss_and_gradients_of_one_without(compiled: bool) -> None:
+@pytest.mark.parametrize("also", [(), ("sums",)])
+def test_a_model_with_all_kernels_has_the_loss_and_gradients_of_one_without(
+    compiled: bool, also: tuple[Fused, ...]
+) -> None:
     """The last record's shape, five layers deep: as near to fp32 as the parts one after another are in bf16.
 
     Backends of attention are tested on their own.
@@ -397,7 +423,8 @@ def test_a_model_with_all_kernels_has_the_loss_and_gradients_of_one_without(comp
     ids = torch.randint(2, shape.vocab, (1, 512), device="cuda", generator=generator)
     edges = torch.tensor([0, 100, 300, 512, 512], dtype=torch.int32, device="cuda")
     batch, found = Batch(ids, ids.roll(-1), edges, 512), []
-    for fused, compute in ((FUSED, torch.bfloat16), ((), torch.bfloat16), ((), torch.float32)):
+    ours: tuple[Fused, ...] = (*FUSED, *also)
+    for fused, compute in ((ours, torch.bfloat16), ((), torch.bfloat16), ((), torch.float32)):
         torch.manual_seed(5)
         model = GPT(replace(shape, fused=fused))
         model.reset()

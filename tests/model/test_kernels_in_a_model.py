@@ -16,6 +16,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from paramgolf.batch import Batch
 from paramgolf.model import attention, block, gpt, mlp
+from paramgolf.model.fused import FUSED, Fused
 from paramgolf.model.gpt import GPT
 from paramgolf.model.kernels.flash4 import flash4_backward, flash4_forward
 from paramgolf.model.kernels.lane_step import LANE_RUNS, lane_step_gradient, plain_lane_step
@@ -30,7 +31,7 @@ from paramgolf.model.kernels.squared_feed_forward import (
     squared_up,
     squared_up_gradient,
 )
-from paramgolf.model.slots import FUSED, Fused, Straight
+from paramgolf.model.slots import Straight
 from paramgolf.presets import preset
 from paramgolf.techniques.model import TwoLanes, two_lanes
 
@@ -177,6 +178,8 @@ def as_on_a_gpu(twins: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A device that takes the kernels."""
     for module in (mlp, gpt, block, two_lanes):
         monkeypatch.setattr(module, "kernel_takes", lambda x: x.dtype == torch.bfloat16)
+    for module in (block, mlp):
+        monkeypatch.setattr(module, "sums_run", lambda: True)
     for module in (block, attention):
         monkeypatch.setattr(module, "attention_sums_run", lambda: True)
     monkeypatch.setattr(attention, "choose", lambda backend, device, **_: backend)
@@ -191,7 +194,7 @@ def error(found: Tensor, wanted: Tensor) -> float:
 
 @pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("also", [(), ("attention",)])
+@pytest.mark.parametrize("also", [(), ("attention",), ("sums",)])
 def test_a_model_with_all_kernels_compiles_whole_and_has_the_gradients_of_one_without(
     compiled: bool, also: tuple[Fused, ...]
 ) -> None:

@@ -7,15 +7,15 @@ backward pass needs no h. Against separate passes that saves, of (N, hidden) ten
 and a write and two reads backward. The price is one bit of the precision of `a`.
 """
 
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, library
 
+from paramgolf.model.kernels import quack_runs
 from paramgolf.model.kernels.eight_bits import NORM_STEP, norm_codes, weight_codes
+from paramgolf.model.kernels.stream_product import stream_sum
 
 
 def packed_square(h: Tensor, slope: float) -> Tensor:
@@ -30,17 +30,6 @@ def packed_derivative(a: Tensor, slope: float) -> Tensor:
     """The plain twin of the backward epilogue's factor: bf16 of `packed_square` -> fp32 f'(h)."""
     root = a.float().sqrt()
     return 2 * torch.where((a.view(torch.int16) & 1) == 1, -slope * root, root)
-
-
-def quack_runs(x: Tensor) -> bool:
-    """Whether the products run through QuACK's kernels: it is installed, with epilogues, and `x` is on a Hopper."""
-    return torch.cuda.get_device_capability(x.device)[0] == 9 and quack_present()
-
-
-@cache
-def quack_present() -> bool:
-    """Whether there is a QuACK that takes epilogues (0.6 or later)."""
-    return find_spec("quack") is not None and find_spec("quack.epilogue") is not None
 
 
 @library.custom_op("paramgolf::squared_up", mutates_args=())
@@ -101,7 +90,9 @@ class SquaredFeedForward(torch.autograd.Function):
     """Both products with their gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, up: Tensor, down: Tensor, slope: float, eight_bits: bool) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, up: Tensor, down: Tensor, slope: float, eight_bits: bool, stream: Tensor | None
+    ) -> Tensor:
         """Keeps the inputs and the square."""
         if eight_bits:
             codes, step = weight_codes(up)
@@ -110,23 +101,27 @@ class SquaredFeedForward(torch.autograd.Function):
             a = squared_up(x, up, slope)
         ctx.save_for_backward(x, up, down, a)
         ctx.slope = slope
-        return a @ down.T
+        ctx.adds = stream is not None
+        return a @ down.T if stream is None else stream_sum(stream, a, down)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of x and both weights."""
+        """Gradients of x, both weights and the stream."""
         x, up, down, a = ctx.saved_tensors
         gradient = gradients[0].contiguous()
         of_h = squared_up_gradient(gradient, down, a, ctx.slope)
         # Test-time training may learn adapters alone.
         of_up = of_h.T @ x if ctx.needs_input_grad[1] else None
         of_down = gradient.T @ a if ctx.needs_input_grad[2] else None
-        return of_h @ up, of_up, of_down, None, None
+        return of_h @ up, of_up, of_down, None, None, gradient if ctx.adds else None
 
 
-def squared_feed_forward(x: Tensor, up: Tensor, down: Tensor, slope: float, eight_bits: bool = False) -> Tensor:
-    """x (..., D), up (H, D), down (D, H), all bf16 on a GPU -> (..., D).
+def squared_feed_forward(
+    x: Tensor, up: Tensor, down: Tensor, slope: float, eight_bits: bool = False, stream: Tensor | None = None
+) -> Tensor:
+    """x (..., D), up (H, D), down (D, H), all bf16 on a GPU -> (..., D), added to `stream` where one is given.
 
     With `eight_bits` the first product is one of e4m3 numbers; `x` then comes from a norm.
     """
-    return SquaredFeedForward.apply(x.flatten(0, -2), up, down, slope, eight_bits).view(x.shape)
+    onto = None if stream is None else stream.flatten(0, -2)
+    return SquaredFeedForward.apply(x.flatten(0, -2), up, down, slope, eight_bits, onto).view(x.shape)

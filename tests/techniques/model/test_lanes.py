@@ -27,7 +27,7 @@ def mlp(x: Tensor) -> Tensor:
     return x.cos() - 2
 
 
-BLOCK = Sublayers(mix, attention, mlp, lambda x: attention(mix(x)))
+BLOCK = Sublayers(mix, attention, mlp, lambda x: attention(mix(x)), lambda x: x + attention(x), lambda x: x + mlp(x))
 
 
 def built(stream: Any) -> StreamModule:

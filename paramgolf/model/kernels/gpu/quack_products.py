@@ -1,4 +1,4 @@
-"""The feed-forward's two products through QuACK's Hopper kernels: our epilogues, their pipeline.
+"""Products of the layers through QuACK's Hopper kernels: our epilogues, their pipeline.
 
 Two groups of warps take turns: one runs its tile's epilogue while the other's product fills the tensor cores, which
 Triton cannot express on Hopper. Epilogues are traced for one number each, and the library goes by the names of their
@@ -54,12 +54,18 @@ def sum_times_derivative(acc: Any, c: Any, below: Any) -> dict[str, Any]:
     return {"D": acc * cute.math.sqrt(c, approx=True, ftz=True) * factor}
 
 
+def sum_and_stream(acc: Any, c: Any) -> dict[str, Any]:
+    """The sum and what is beside it."""
+    return {"D": acc + c}
+
+
 class QuackEpilogues(NamedTuple):
     """Ours as the library knows them; what it compiles is kept with them."""
 
     square: Any
     scaled_square: Any
     derivative: Any
+    stream: Any
 
 
 @cache
@@ -68,7 +74,8 @@ def quack_epilogues() -> QuackEpilogues:
     from quack.epilogue.frontend import gemm_epilogue
 
     epilogue = gemm_epilogue()
-    return QuackEpilogues(epilogue(square_of_sum), epilogue(square_of_scaled_sum), epilogue(sum_times_derivative))
+    ours = (square_of_sum, square_of_scaled_sum, sum_times_derivative, sum_and_stream)
+    return QuackEpilogues(*(epilogue(body) for body in ours))
 
 
 def run_quack_square(x: Tensor, weight: Tensor, slope: float, how: QuackTiling, step: Tensor | None = None) -> Tensor:
@@ -89,6 +96,13 @@ def run_quack_square_derivative(gradient: Tensor, weight: Tensor, a: Tensor, slo
     out = a.new_empty(a.shape)
     below = {"below": -2.0 * slope}
     quack_epilogues().derivative.gemm(gradient, weight, out, a, epi_args=below, b_kn=True, **quack_options(how))
+    return out
+
+
+def run_quack_sum(stream: Tensor, a: Tensor, weight: Tensor, how: QuackTiling) -> Tensor:
+    """stream (N, D), a (N, K), weight (D, K) bf16 -> (N, D): the stream and the product of the others."""
+    out = stream.new_empty(stream.shape)
+    quack_epilogues().stream.gemm(a, weight, out, stream, epi_args={}, **quack_options(how))
     return out
 
 
