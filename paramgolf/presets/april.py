@@ -162,7 +162,9 @@ def pr1493() -> Run:
     """#1493, 2026-04-09. Published: 1.0810 after SGD test-time training; 35,944,536 parameters; 4,550 steps of 129 ms.
 
     Layers 3 to 5 twice more from 0.35 of training on, parallel halves from layer 7, QK gain 5.25, weight decay 0.095.
-    When the passes begin, rows of the U-Net skips come to join other layers than before (architecture §6.3).
+    When the passes begin, rows of the U-Net skips come to join other layers than before (architecture §6.3). Its log
+    (seed 42) also names a hashed embedding of 16,384 rows in test-time training, which the catalogue does not describe:
+    not here.
     """
     run = pr1394()
     return replace(
