@@ -35,7 +35,24 @@ class SumsTiling(NamedTuple):
     split: int = 1
     """Parts of the rows that the groups of warps share out for scores."""
     one_adds: bool = False
-    """One of the two groups of warps makes the queries' gradients."""
+    """One of two groups of warps makes the queries' gradients."""
+    groups: int = 2
+    """Groups of warps that multiply."""
+    blocks: int = 1
+    """How many blocks a multiprocessor is to hold at once; more than one take turns like the groups of one."""
+    registers: tuple[int, int] = (216, 40)
+    """Of a thread that multiplies and of one that loads, where `blocks` is more than one."""
+
+
+class Crowded(NamedTuple):
+    """A kernel of which a multiprocessor is to hold several blocks."""
+
+    made: Any
+    blocks: int
+
+    def launch(self, **how: Any) -> Any:
+        """As asked, but for the number of blocks."""
+        return self.made.launch(**{**how, "min_blocks_per_mp": self.blocks})
 
 
 @cache
@@ -54,13 +71,20 @@ def backward_operation() -> Any:
     from flash_attn.cute.flash_bwd_sm90 import FlashAttentionBackwardSm90
 
     class GradientsApart(FlashAttentionBackwardSm90):
-        groups = 1
+        sharing, how = 1, SumsTiling()
 
         def load(self, *given: Any) -> None:
             # Where it loads, the kernel asks how many heads share a key head; where it stores, it is told one.
-            self.qhead_per_kvhead = self.groups
-            FlashAttentionBackwardSm90.load(self, *given[:-1], self.groups)
+            self.qhead_per_kvhead = self.sharing
+            FlashAttentionBackwardSm90.load(self, *given[:-1], self.sharing)
             self.qhead_per_kvhead = 1
+
+        def kernel(self, *given: Any) -> Any:
+            made = FlashAttentionBackwardSm90.kernel
+            if self.how.blocks == 1:
+                return made(self, *given)
+            self.num_mma_regs_wg0, self.num_producer_regs = self.how.registers
+            return Crowded(made(self, *given), self.how.blocks)
 
     return GradientsApart
 
@@ -84,9 +108,10 @@ def flash4_sums_kernel(width: int, groups: int, how: SumsTiling) -> Any:
     edges = make_fake_tensor(Int32, (cute.sym_int(),), divisibility=1)
     operation = backward_operation()(
         BFloat16, width, width, 1, True, False, False, how.rows, how.keys, how.stages, how.stages, how.scores,
-        how.swapped, False, False, how.split, 2, 1 if how.one_adds else 2, 384, dQ_single_wg=how.one_adds,
+        how.swapped, False, False, how.split, how.groups, 1 if how.one_adds else how.groups, 128 * (how.groups + 1),
+        dQ_single_wg=how.one_adds,
     )  # fmt: skip
-    operation.groups = groups
+    operation.sharing, operation.how = groups, how
     given = (q, k, v, dy, log_sums, inner, sums, dk, dv, width**-0.5, edges, edges)
     stream = cute.runtime.make_fake_stream(use_tvm_ffi_env_stream=True)
     rest = (None,) * 7
