@@ -4,10 +4,12 @@
 
 Attention is timed through every backend that can do the preset's batches on this device; the kernels, which need a
 GPU, at the preset's width with hidden width 4 and its vocabulary, beside the products and passes that they replace.
-`--quick` times variants of FlashAttention-4 in place of all backends. Tilings of products: `product_time.py`.
+`--quick` times variants of FlashAttention-4 in place of all backends, `--backward` those of its backward pass alone.
+Tilings of products: `product_time.py`.
 """
 
 import argparse
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -25,10 +27,19 @@ from paramgolf.data.dataset import open_dataset
 from paramgolf.model.attention import attend, plan, present, takes
 from paramgolf.model.kernels.eight_bits import code_product, norm_codes, weight_codes
 from paramgolf.model.kernels.flash4 import flash4_backward, flash4_forward, flash4_reach
+from paramgolf.model.kernels.gpu.flash4_sums import SumsTiling
 from paramgolf.model.kernels.lane_step import lane_step_gradient
 from paramgolf.model.kernels.mixed_norm import mixed_norm_gradient
 from paramgolf.model.kernels.own_value import own_value, own_value_gradient
 from paramgolf.model.kernels.query_key import query_key, query_key_gradient
+from paramgolf.model.kernels.reworked_attention import (
+    SUMS_WIDTH,
+    attention_sums_run,
+    document_slots,
+    padded_rows,
+    reworked_gradient,
+    values_of,
+)
 from paramgolf.model.kernels.softcapped_loss import head_costs
 from paramgolf.model.kernels.squared_feed_forward import squared_up, squared_up_eight_bits, squared_up_gradient
 from paramgolf.model.rotation import Rotation, rotary_rates
@@ -93,7 +104,7 @@ def time_attention(run: Run, batch: Batch, device: torch.device) -> None:
             print(f"{backend:12} {kv:9d} {lie:>10} {forward:9.3f} {milliseconds(back, device):9.3f}", flush=True)
 
 
-def time_groups(run: Run, batch: Batch, device: torch.device) -> None:
+def time_groups(run: Run, batch: Batch, device: torch.device, *, tiles: bool) -> None:
     """FlashAttention-4's backward pass: sums of shared keys' gradients kept in it, or left to the queries' kernel."""
     model, edges, longest = run.model, batch.cu_seqlens, batch.max_seqlen
     tokens, width = batch.ids.numel(), model.dim // model.heads
@@ -111,7 +122,101 @@ def time_groups(run: Run, batch: Batch, device: torch.device) -> None:
     for spread in (False, True):
         spent = milliseconds(lambda: flash4_backward(dy, saved, edges, longest, 0, spread), device)  # noqa: B023
         print(f"fa4 backward, groups {'apart' if spread else 'together':8} {spent:27.3f}", flush=True)
-    time_flash4_tiles(saved, flash4_reach(edges, longest, 0), device)
+    if attention_sums_run() and width == SUMS_WIDTH:
+        time_sums(saved, dy, edges, device)
+        time_reworked(run, batch, saved, dy, device)
+    if tiles:
+        time_flash4_tiles(saved, flash4_reach(edges, longest, 0), device)
+
+
+SUMS_TILINGS = (
+    SumsTiling(),
+    SumsTiling(scores=1),
+    SumsTiling(stages=1, scores=1),
+    SumsTiling(scores=1, swapped=False, split=2),
+    SumsTiling(one_adds=True),
+    SumsTiling(rows=64, one_adds=True),
+    SumsTiling(rows=64, keys=64, groups=1, blocks=2),
+    SumsTiling(rows=64, keys=64, scores=1, groups=1, blocks=2, registers=(224, 32)),
+    SumsTiling(rows=64, keys=64, swapped=False, groups=1, blocks=2),
+    SumsTiling(rows=64, keys=64, scores=1, groups=1, blocks=3, registers=(136, 24)),
+    SumsTiling(rows=128, keys=64, stages=1, scores=1, groups=1, blocks=2, registers=(224, 32)),
+)
+
+
+def time_sums(saved: list[Tensor], dy: Tensor, edges: Tensor, device: torch.device) -> None:
+    """Its backward kernel alone, both heads of a group in one launch, cut in several ways."""
+    from paramgolf.model.kernels.gpu.flash4_sums import run_flash4_sums
+
+    (q, k, v, y, log_sums), (tokens, heads, width) = saved, saved[0].shape
+    exact = flash4_backward(dy, saved, edges, tokens, 0, True)
+    channel = torch.arange(width, device=device)
+    of_channel = channel // 8 * 512 + channel % 8 // 2 * 4 + channel % 2
+    print(f"{'fa4 backward kernel alone: rows, keys, ...':72} {'ms':>9}  errors of dq, dk, dv; first call, s")
+    for how in SUMS_TILINGS:
+        slot, padded = (document_slots(edges, tokens, how.rows) // 64).long(), padded_rows(edges, tokens, how.rows)
+        stats = torch.full((2, heads, padded), 1e30, device=device)
+        stats[0, :, slot], stats[1, :, slot] = log_sums * math.log2(math.e), (dy.float() * y).sum(-1).T
+        sums, row = torch.zeros(heads, padded * width, device=device), slot % 64
+        of_row = slot // 64 * 64 * width + row // 16 * 128 + row % 8 * 16 + row // 8 % 2 * 2
+        name, began = " ".join(map(str, how)), time.perf_counter()
+        try:
+            dk, dv = run_flash4_sums(q, k, v, dy, stats, sums, edges, how)
+            dq = sums[:, (of_row[:, None] + of_channel).flatten()].view(heads, tokens, width).transpose(0, 1)
+            found = (dq * width**-0.5, dk.view(exact[1].shape), dv.view(exact[2].shape))
+            off = " ".join(f"{relative(mine, plain):.1e}" for mine, plain in zip(found, exact, strict=True))
+            first = time.perf_counter() - began
+            spent = milliseconds(lambda: run_flash4_sums(q, k, v, dy, stats, sums, edges, how), device)  # noqa: B023
+            print(f"{name:72} {spent:9.3f}  {off}; {first:.1f}", flush=True)
+        except Exception as failure:  # what does not fit says so, and the next has its turn
+            print(f"{name:72} {type(failure).__name__}: {str(failure)[:80]!r}", flush=True)
+
+
+def relative(found: Tensor, wanted: Tensor) -> float:
+    """The norm of the difference."""
+    return float((found.float() - wanted.float()).norm() / wanted.float().norm())
+
+
+def time_reworked(run: Run, batch: Batch, saved: list[Tensor], dy: Tensor, device: torch.device) -> None:
+    """All that attention's backward pass is from gated heads to the wide product: handed on, and one after another."""
+    from paramgolf.model.kernels.gpu.own_value_rows import run_own_value_readied
+    from paramgolf.model.kernels.gpu.query_key_rows import run_query_key_backward
+
+    q, k, (tokens, heads, width), edges = saved[0], saved[1], saved[0].shape, batch.cu_seqlens
+    assert edges is not None
+    kv, groups = k.shape[1], heads // k.shape[1]
+    wide = torch.randn(tokens, (heads + 2 * kv) * width, device=device).bfloat16()
+    logits, gain = torch.randn(tokens, heads, device=device).bfloat16(), torch.randn(heads, device=device)
+    channels = next((part.channels for part in run.model.on_qk if isinstance(part, Rope) and part.channels), width)
+    turn = Rotation(rotary_rates(channels, 1e4), tokens).to(device)
+    v, slots, padded = values_of(wide, kv, width), document_slots(edges, tokens), padded_rows(edges, tokens)
+    y, log_sums = flash4_forward(q, k, v, edges, tokens, 0)
+    kept, angles = [q, k, y, log_sums, logits], [turn.cos, turn.sin, gain]
+
+    def handed_on() -> tuple[Tensor, ...]:
+        return reworked_gradient(wide, angles, kept, dy, [edges, slots], [0.5, 1.0])
+
+    def in_turn() -> tuple[Tensor, ...]:
+        of_y, of_tap, of_logits = own_value_gradient(y, v, logits, dy, 0.5, 1.0)
+        found = flash4_backward(of_y, [q, k, v, y, log_sums], edges, tokens, 0, True)
+        return *query_key_gradient(wide, [*found, of_tap], turn.cos, turn.sin, gain, kv, tokens), of_logits
+
+    off = " ".join(f"{relative(mine, plain):.1e}" for mine, plain in zip(handed_on(), in_turn(), strict=True))
+    print(f"gradients handed on against one after another: {off}")
+    _, _, sums = run_own_value_readied((y, v, logits, dy), log_sums, slots, padded, 0.5, 1.0)
+    spread = y.view(tokens, kv, groups, width)
+    for name, work in {
+        "all, one after another": in_turn,
+        "all, handed on": handed_on,
+        "own value and gate, sums cleared": lambda: run_own_value_readied(
+            (y, v, logits, dy), log_sums, slots, padded, 0.5, 1.0
+        ),
+        "queries and keys from sums": lambda: run_query_key_backward(
+            wide, [sums, spread, spread, v.contiguous()], turn.cos, turn.sin, gain, kv, tokens, slots
+        ),
+        "slots": lambda: document_slots(edges, tokens),
+    }.items():
+        print(f"{name:40} {milliseconds(work, device):9.3f}", flush=True)
 
 
 def time_flash4_tiles(saved: list[Tensor], reach: dict[str, Any], device: torch.device) -> None:
@@ -225,6 +330,7 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--tokens", type=int, default=98_304)
     parser.add_argument("--quick", action="store_true", help="FlashAttention-4's variants in place of all backends")
+    parser.add_argument("--backward", action="store_true", help="variants of attention's backward pass, nothing else")
     options = parser.parse_args()
     # The gradient is taken many times over.
     torch._functorch.config.donated_buffer = False
@@ -236,8 +342,10 @@ def main() -> None:
         lengths = batch.cu_seqlens.diff().double()
         print(f"{int((lengths > 0).sum())} documents in {options.tokens:,} tokens, ", end="")
         print(f"sum of squared lengths over tokens {float(lengths.square().sum()) / options.tokens:,.0f}")
-    if options.quick:
-        time_groups(run, batch, device)
+    if options.quick or options.backward:
+        time_groups(run, batch, device, tiles=options.quick)
+    if options.backward:
+        return
     if not options.quick:
         time_attention(run, batch, device)
     if device.type == "cuda":
