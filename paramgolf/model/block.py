@@ -15,6 +15,7 @@ from paramgolf.model.kernels.own_value import without_own_value
 from paramgolf.model.kernels.query_key import Projected, queries_keys_values
 from paramgolf.model.kernels.reworked_attention import SUMS_WIDTH, attention_sums_run, reworked_attention
 from paramgolf.model.kernels.stream_product import stream_product
+from paramgolf.model.mlp import FeedForwardModule
 from paramgolf.model.slots import Half, Pass, PerLayer, SoftmaxCore, Sublayers, Tap
 from paramgolf.parts import Part, Role, project_together, wide_matrix
 
@@ -176,6 +177,12 @@ class Block(Part):
         self.on_attention = self.branch(config, layer, "attention")
         self.on_mlp = self.branch(config, layer, "mlp")
         self.folds = "scales" in config.fused
+        self.one_pass_middle = (
+            "middle" in config.fused
+            and "fp8" not in config.fused
+            and type(self.mlp) is FeedForwardModule
+            and kinds(self.on_norm) in ONE_PASS_NORMS
+        )
         self.one_pass_read = (
             "mix" in config.fused and kinds(self.on_read) == ("mix",) and kinds(self.on_norm) in ONE_PASS_NORMS
         )
@@ -200,13 +207,12 @@ class Block(Part):
         """What the block takes the residual to be, if that `goes_on`; else at least what `attend` knows it by."""
         if self.reads_at_once(x):
             mix: Tensor = cast(Any, self.on_read[0]).mix
-            factor = cast(Any, self.on_norm[0]).factor if self.on_norm else 1.0
             streams: tuple[Tensor, ...] = (x, now.x0)
             merge, now.merge = now.merge, None
             if isinstance(merge, Merge):
                 streams, mix = (x, merge.stream, now.x0), torch.cat((mix[:1] * merge.share, mix[1:]))
             kept = isinstance(merge, list)
-            now.ready = mixed_norm(streams, mix, factor, self.attention.lead, goes_on=goes_on, passes=kept)
+            now.ready = mixed_norm(streams, mix, self.factor, self.attention.lead, goes_on=goes_on, passes=kept)
             if isinstance(merge, list):
                 merge.append(now.ready.passed)
             return now.ready.residual
@@ -255,7 +261,16 @@ class Block(Part):
 
     def thought(self, x: Tensor) -> Tensor:
         """The residual and what the feed-forward writes."""
-        return self.think(x, x)
+        gain, mlp = self.folded(self.on_mlp, x), cast(Any, self.mlp)
+        plain = gain is None and len(self.on_mlp) > 0
+        if plain or not (self.one_pass_middle and sums_run() and mlp.squares(x)):
+            return self.think(x, x)
+        return cast(Tensor, mlp.after_norm(x, self.factor, gain))
+
+    @property
+    def factor(self) -> float:
+        """What the norms of this layer are times, where that is all that is done to them."""
+        return cast(Any, self.on_norm[0]).factor if self.on_norm else 1.0
 
     def folded(self, parts: nn.ModuleList, x: Tensor) -> Tensor | None:
         """The gain (D) that `parts` are, where the matrix before them may take it on."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from paramgolf.model.kernels import kernel_takes, sums_run
 from paramgolf.model.kernels.eight_bits import takes_eight_bits
+from paramgolf.model.kernels.normed_feed_forward import normed_feed_forward
 from paramgolf.model.kernels.squared_feed_forward import squared_feed_forward
 from paramgolf.model.kernels.stream_product import stream_product
 from paramgolf.model.slots import Activation, Dims, ModelView, Parameters
@@ -61,22 +62,32 @@ class FeedForwardModule(Part):
         super().__init__()
         self.activation: Activation = made_from.activation
         self.fused, self.eight_bits, self.adds = made_from.fused, made_from.eight_bits, made_from.adds
+        self.slope: float = getattr(self.activation, "squared_slope", -1.0)
+        """Of the squared rectifier's negative side; -1 where the activation is something else."""
         self.up = made_from.linear(dim, hidden, role=Role.MLP, init=made_from.init)
         self.down = made_from.linear(hidden, dim, role=Role.MLP, init=made_from.init_out)
 
     def forward(self, x: Tensor, gain: Tensor | None = None, stream: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D), times `gain` (D), added to `stream`."""
-        slope = getattr(self.activation, "squared_slope", None)
         adds = stream if self.adds and self.down.bare and kernel_takes(x) and sums_run() else None
-        if slope is not None and 0 <= slope <= 1 and self.fused and kernel_takes(x) and self.up.bare and self.down.bare:
+        if self.squares(x):
             up, down = self.up.matrix(x.dtype), self.down.matrix(x.dtype, gain)
-            y = squared_feed_forward(x, up, down, slope, self.eight_bits and takes_eight_bits(up), adds)
+            y = squared_feed_forward(x, up, down, self.slope, self.eight_bits and takes_eight_bits(up), adds)
         elif adds is not None:
             y = stream_product(adds, self.activation(self.up(x)), self.down.matrix(x.dtype, gain))
         else:
             hidden = self.activation(self.up(x))
             y = self.down(hidden) if gain is None else F.linear(hidden, self.down.matrix(x.dtype, gain))
         return y if stream is None or adds is not None else stream + y
+
+    def after_norm(self, x: Tensor, factor: float, gain: Tensor | None) -> Tensor:
+        """(B, T, D) -> `x` and what this makes of `factor` times its norm, times `gain` (D), where it `squares`."""
+        up, down = self.up.matrix(x.dtype), self.down.matrix(x.dtype, gain)
+        return normed_feed_forward(x, up, down, self.slope, factor)
+
+    def squares(self, x: Tensor) -> bool:
+        """Whether a kernel takes the square."""
+        return 0 <= self.slope <= 1 and self.fused and kernel_takes(x) and self.up.bare and self.down.bare
 
     def folds(self) -> bool:
         """Whether nothing stands between the second matrix and the output."""

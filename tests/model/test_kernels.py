@@ -13,7 +13,7 @@ from paramgolf.batch import Batch
 from paramgolf.model.attention import present
 from paramgolf.model.fused import FUSED, Fused
 from paramgolf.model.gpt import GPT
-from paramgolf.model.kernels import quack_runs
+from paramgolf.model.kernels import quack_runs, sums_run
 from paramgolf.model.kernels.eight_bits import (
     NORM_STEP,
     eight_bit_product,
@@ -26,6 +26,7 @@ from paramgolf.model.kernels.eight_bits import (
 from paramgolf.model.kernels.flash4 import flash4_attention
 from paramgolf.model.kernels.lane_step import lane_step, plain_lane_step
 from paramgolf.model.kernels.mixed_norm import blended_norm, mixed_norm
+from paramgolf.model.kernels.normed_feed_forward import normed_feed_forward, plain_normed_feed_forward
 from paramgolf.model.kernels.own_value import without_own_value
 from paramgolf.model.kernels.query_key import queries_keys_values
 from paramgolf.model.kernels.softcapped_loss import head_nats, softcapped_costs, softcapped_gradient
@@ -233,6 +234,27 @@ def test_a_product_added_to_the_stream_has_the_gradients_of_the_plain_one(
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize(("rows", "width", "hidden"), [(1536, 512, 2048), (1000, 512, 1536), (200, 64, 192)])
+@pytest.mark.parametrize("slope", [0.0, 0.5])
+def test_a_norm_inside_products_has_the_gradients_of_the_plain_one(
+    rows: int, width: int, hidden: int, slope: float
+) -> None:
+    x, up, down = on_gpu(1, rows, width, scale=2), on_gpu(hidden, width, scale=width**-0.5), on_gpu(width, hidden)
+    if not sums_run():
+        pytest.skip("needs quack-kernels 0.6 and a Hopper")
+    inputs = [tensor.requires_grad_() for tensor in (x, up, down)]
+    wide = [tensor.detach().float().requires_grad_() for tensor in inputs]
+    weight = on_gpu(1, rows, width).flip(1)
+    wanted = plain_normed_feed_forward(*wide, slope, 0.7)
+    exact = torch.autograd.grad(wanted, wide, weight.float())
+    for function in (normed_feed_forward, torch.compile(normed_feed_forward, fullgraph=True)):
+        found = function(*inputs, slope, 0.7)
+        assert error(found, wanted) < 5e-3
+        for mine, theirs in zip(torch.autograd.grad(found, inputs, weight), exact, strict=True):
+            assert error(mine, theirs) < 1.5e-2
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("adds", [False, True])
 def test_fused_feed_forward_has_the_value_and_gradients_of_the_plain_one(adds: bool, compiled: bool) -> None:
@@ -408,7 +430,7 @@ def test_gradients_of_keys_that_query_heads_share_come_apart_and_add_up(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("also", [(), ("sums",)])
+@pytest.mark.parametrize("also", [(), ("sums",), ("sums", "middle")])
 def test_a_model_with_all_kernels_has_the_loss_and_gradients_of_one_without(
     compiled: bool, also: tuple[Fused, ...]
 ) -> None:

@@ -21,6 +21,12 @@ from paramgolf.model.gpt import GPT
 from paramgolf.model.kernels.flash4 import flash4_backward, flash4_forward
 from paramgolf.model.kernels.lane_step import LANE_RUNS, lane_step_gradient, plain_lane_step
 from paramgolf.model.kernels.mixed_norm import NORM_RUNS, blended_norm, mixed_norm_gradient
+from paramgolf.model.kernels.normed_feed_forward import (
+    gradient_past_norm,
+    rated_square,
+    rated_square_gradient,
+    square_parts,
+)
 from paramgolf.model.kernels.own_value import own_value, own_value_gradient
 from paramgolf.model.kernels.query_key import query_key, query_key_gradient
 from paramgolf.model.kernels.reworked_attention import reworked_gradient, values_of
@@ -82,9 +88,28 @@ def added(gradient: Tensor) -> Tensor:
     return gradient.float().sum(2) if gradient.dim() > 3 else gradient.float()
 
 
+def twins_of_products() -> None:
+    """The operators of a feed-forward that takes the norm before it along."""
+
+    @rated_square.register_kernel("cpu")
+    def _(x: Tensor, weight: Tensor, rate: Tensor, slope: float) -> Tensor:
+        return packed_square(x.float() @ weight.float().T * rate[:, None], slope)
+
+    @rated_square_gradient.register_kernel("cpu")
+    def _(gradient: Tensor, weight: Tensor, a: Tensor, rate: Tensor, slope: float) -> tuple[Tensor, Tensor]:
+        of_a = gradient.float() @ weight.float()
+        parts = (of_a * a.float()).unflatten(1, (square_parts(weight), -1)).sum(-1)
+        return (of_a * packed_derivative(a, slope) * rate[:, None]).bfloat16(), parts
+
+    @gradient_past_norm.register_kernel("cpu")
+    def _(e: Tensor, weight: Tensor, given: Tensor, x: Tensor, share: Tensor) -> Tensor:
+        return (given.float() + e.float() @ weight.float() - share[:, None] * x.float()).bfloat16()
+
+
 @pytest.fixture(scope="module")
 def twins() -> None:
-    """Every operator of `FUSED` and FlashAttention-4's on a CPU, by its plain twin."""
+    """Every operator of `Fused` and FlashAttention-4's on a CPU, by its plain twin."""
+    twins_of_products()
 
     @squared_up.register_kernel("cpu")
     def _(x: Tensor, weight: Tensor, slope: float) -> Tensor:
@@ -194,7 +219,7 @@ def error(found: Tensor, wanted: Tensor) -> float:
 
 @pytest.mark.usefixtures("as_on_a_gpu")
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("also", [(), ("attention",), ("sums",)])
+@pytest.mark.parametrize("also", [(), ("attention",), ("sums",), ("sums", "middle")])
 def test_a_model_with_all_kernels_compiles_whole_and_has_the_gradients_of_one_without(
     compiled: bool, also: tuple[Fused, ...]
 ) -> None:
