@@ -20,7 +20,8 @@ from paramgolf.train.clock import Clock
 from paramgolf.train.config import TrainConfig
 from paramgolf.train.distributed import Place, average_over_ranks
 from paramgolf.train.growth import Grown, rewarmed, staged
-from paramgolf.train.microstep import MicroStep, PlainMicroStep, RecordedMicroStep, clear_gradients
+from paramgolf.train.microstep import Loss, MicroStep, PlainMicroStep, RecordedMicroStep, clear_gradients
+from paramgolf.train.precision import allow_graphs
 from paramgolf.train.signals import StopRequest
 
 
@@ -56,7 +57,10 @@ class Trainer:
         if config.seq_growth:
             self.resize(staged(config.seq_growth, config.seq_len, 0.0))
         on_gpu = place.device.type == "cuda"
-        compiled = torch.compile(model.loss, dynamic=False) if on_gpu and config.compile else model.loss
+        compiled: Loss = model.loss
+        if on_gpu and config.compile:
+            allow_graphs()
+            compiled = torch.compile(model.loss, dynamic=False)
         self.recorded = on_gpu and config.compile and config.record
         self.micro_step: MicroStep = (
             RecordedMicroStep(compiled, list(model.parameters())) if self.recorded else PlainMicroStep(compiled)

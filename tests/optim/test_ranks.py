@@ -3,14 +3,17 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from paramgolf.optim.muon import Muon, MuonConfig, share_of_directions
+from paramgolf.optim.muon import Muon, MuonConfig, move, share_of_directions
 from paramgolf.optim.orthogonalize import orthogonalize
+from paramgolf.train.precision import allow_graphs
 
 
 @pytest.fixture(scope="module")
@@ -44,3 +47,28 @@ def test_shares_laid_together_are_the_whole(world: int) -> None:
     torch.testing.assert_close(together[:4], expected)
     assert not together[4:].any()
     assert len({len(share) for share in shares}) == 1
+
+
+class FirstOfTwo:
+    """Ranks of which the other one does nothing."""
+
+    rank, world = 0, 2
+
+    def gather(self, share: Tensor) -> Callable[[], Tensor]:
+        return lambda: torch.cat((share, torch.zeros_like(share)))
+
+
+def test_more_shapes_of_matrices_than_torch_compiles_by_itself() -> None:
+    """Shared out over ranks, each shape is a graph of its own: layers of different widths have twenty."""
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=8):
+        allow_graphs()
+        matrices = {str(rows): nn.Parameter(torch.ones(rows, 4)) for rows in range(4, 13)}
+        muon = Muon(matrices, MuonConfig(steps=1), ranks=FirstOfTwo())
+        # As `compiled=True`, without generating code for nine shapes.
+        muon.direct = torch.compile(share_of_directions, fullgraph=True, dynamic=False, backend="eager")
+        muon.move = torch.compile(move, fullgraph=True, dynamic=False, backend="eager")
+        for matrix in matrices.values():
+            matrix.grad = torch.ones_like(matrix)
+        muon.step(scale=1.0, step=0)
+    assert all((matrix < 1).all() for matrix in matrices.values())
