@@ -59,7 +59,7 @@ class FirstOfTwo:
 
 
 def test_more_shapes_of_matrices_than_torch_compiles_by_itself() -> None:
-    """Shared out over ranks, each shape is a graph of its own: layers of different widths have twenty."""
+    """Shared out over ranks, each shape is a graph of its own: eleven layers of eleven widths have 24."""
     torch._dynamo.reset()
     with torch._dynamo.config.patch(recompile_limit=8):
         allow_graphs()
