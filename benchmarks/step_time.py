@@ -4,11 +4,17 @@
 
 Each `--variant` is a space-separated list of overrides, after those of `--common`; `--gains` measures what each
 optimization adds to those before it. `--profile FILE` writes where the device's time goes in the last variant.
+`--ahead 3` compiles the variants in three processes at a time before the first is timed: they find each other's kernels
+on the disk. Each holds a model on the device.
 """
 
 import argparse
 import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +24,7 @@ import torch
 from paramgolf import techniques  # noqa: F401  (fills the registry)
 from paramgolf.config import overridden
 from paramgolf.data.dataset import open_dataset
+from paramgolf.model.fused import FUSED
 from paramgolf.optim.groups import Optimizer
 from paramgolf.presets import preset
 from paramgolf.run import Run
@@ -38,7 +45,10 @@ GAINS = (
     "model.fused=loss,feed_forward,queries_keys,heads,scales,mix,lanes",
     "",
     "train.record=true",
-    "train.record=true model.fused=loss,feed_forward,queries_keys,heads,scales,mix,lanes,groups,fp8",
+    f"train.record=true model.fused={','.join(FUSED)},sums",
+    f"train.record=true model.fused={','.join(FUSED)},sums,middle",
+    f"train.record=true model.fused={','.join(FUSED)},sums,middle,attention",
+    f"train.record=true model.fused={','.join(FUSED)},sums,attention,fp8",
 )
 """From FlexAttention and the compiler's kernels to everything, one optimization more in each."""
 
@@ -85,6 +95,20 @@ def profiled(trainer: Trainer) -> str:
     return profile.key_averages().table(sort_by=f"{kind}_time_total", row_limit=80, max_name_column_width=110)
 
 
+def compile_ahead(options: argparse.Namespace, variants: Sequence[str]) -> None:
+    """Run every variant once for its compiled kernels, `options.ahead` at a time; one that fails will say so later."""
+    began = time.perf_counter()
+    same = [sys.executable, __file__, options.preset, "--data", str(options.data), "--common", options.common]
+
+    def work(variant: str) -> int:
+        command = [*same, "--steps", "1", "--variant", variant]
+        return subprocess.run(command, capture_output=True, check=False).returncode
+
+    with ThreadPoolExecutor(options.ahead) as pool:
+        failed = sum(code != 0 for code in pool.map(work, variants))
+    print(f"compiled ahead in {time.perf_counter() - began:.0f} s, {failed} of {len(variants)} failed", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("preset")
@@ -95,11 +119,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--profile", type=Path)
     parser.add_argument("--report", type=Path, help="folder: flat and looped steps, and where the time of each goes")
+    parser.add_argument("--ahead", type=int, default=0, help="compile the variants first, so many at a time")
     options = parser.parse_args()
+    report = tuple(REPORT.values()) if options.report else ()
+    variants = (*(GAINS if options.gains else ()), *report, *options.variant) or ("",)
+    if options.ahead:
+        compile_ahead(options, variants)
     print(f"{'variant':48} {'backend':>8} {'ms/step':>9} {'/65,536':>8} {'spread':>7} {'MiB':>7} {'compile s':>9}")
     with placed() as place:
-        report = tuple(REPORT.values()) if options.report else ()
-        variants = (*(GAINS if options.gains else ()), *report, *options.variant) or ("",)
         for number, variant in enumerate(variants, 1):
             run = overridden(preset(options.preset), f"{options.common} {variant}".split())
             torch._dynamo.reset()
