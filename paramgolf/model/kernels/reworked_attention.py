@@ -72,13 +72,12 @@ def reworked_gradient(
     from paramgolf.model.kernels.gpu.query_key_rows import run_query_key_backward
 
     (q, k, y, log_sums, logits), (edges, slots), (cos, sin, gain) = kept, documents, turn
-    (tokens, heads, width), kv = q.shape, k.shape[1]
+    (tokens, _, width), kv = q.shape, k.shape[1]
     v, padded = values_of(wide, kv, width), padded_rows(edges, tokens)
     made, stats, sums = run_own_value_readied((y, v, logits, gradient), log_sums, slots, padded, *gate)
     dy, dtap, dlogits = made
     dk, dv = run_flash4_sums(q, k, v, dy, stats, sums, edges, SUMS_TILING)
-    given = [sums, *(tensor.view(tokens, kv, heads // kv, width) for tensor in (dk, dv)), dtap]
-    dwide, dgain = run_query_key_backward(wide, given, cos, sin, gain, kv, tokens, slots)
+    dwide, dgain = run_query_key_backward(wide, [sums, dk, dv, dtap], cos, sin, gain, kv, tokens, slots)
     return dwide, dgain, dlogits
 
 

@@ -42,6 +42,8 @@ class SumsTiling(NamedTuple):
     """How many blocks a multiprocessor is to hold at once; more than one take turns like the groups of one."""
     registers: tuple[int, int] = (216, 40)
     """Of a thread that multiplies and of one that loads, where `blocks` is more than one."""
+    together: bool = False
+    """Query heads that share a key head go through one block, which adds their keys' gradients up."""
 
 
 class Crowded(NamedTuple):
@@ -66,18 +68,28 @@ def flash4_sums_fit() -> bool:
 
 
 @cache
-def backward_operation() -> Any:
-    """The library's kernel, where query heads of a group read one key head and each has gradients of its own."""
+def backward_operation(together: bool) -> Any:
+    """The library's kernel, where query heads of a group read one key head and each has gradients of its own.
+
+    Or where a block takes all of them, `together`.
+    """
     from flash_attn.cute.flash_bwd_sm90 import FlashAttentionBackwardSm90
 
     class GradientsApart(FlashAttentionBackwardSm90):
-        sharing, how = 1, SumsTiling()
-
         def load(self, *given: Any) -> None:
             # Where it loads, the kernel asks how many heads share a key head; where it stores, it is told one.
-            self.qhead_per_kvhead = self.sharing
-            FlashAttentionBackwardSm90.load(self, *given[:-1], self.sharing)
+            self.qhead_per_kvhead = self.groups
+            FlashAttentionBackwardSm90.load(self, *given[:-1], self.groups)
             self.qhead_per_kvhead = 1
+
+    base: Any = GradientsApart
+    if together:
+        from paramgolf.model.kernels.gpu.flash4_shared import HeadsTogether
+
+        base = HeadsTogether
+
+    class CutAsAsked(base):  # type: ignore[misc]
+        groups, how = 1, SumsTiling()
 
         def kernel(self, *given: Any) -> Any:
             made = FlashAttentionBackwardSm90.kernel
@@ -86,7 +98,7 @@ def backward_operation() -> Any:
             self.num_mma_regs_wg0, self.num_producer_regs = self.how.registers
             return Crowded(made(self, *given), self.how.blocks)
 
-    return GradientsApart
+    return CutAsAsked
 
 
 @cache
@@ -106,12 +118,12 @@ def flash4_sums_kernel(width: int, groups: int, how: SumsTiling) -> Any:
     q, k, v, dy, dk, dv = (heads_of() for _ in range(6))
     log_sums, inner, sums = numbers(padded), numbers(padded), numbers(cute.sym_int())
     edges = make_fake_tensor(Int32, (cute.sym_int(),), divisibility=1)
-    operation = backward_operation()(
+    operation = backward_operation(how.together)(
         BFloat16, width, width, 1, True, False, False, how.rows, how.keys, how.stages, how.stages, how.scores,
         how.swapped, False, False, how.split, how.groups, 1 if how.one_adds else how.groups, 128 * (how.groups + 1),
         dQ_single_wg=how.one_adds,
     )  # fmt: skip
-    operation.sharing, operation.how = groups, how
+    operation.groups, operation.how = groups, how
     given = (q, k, v, dy, log_sums, inner, sums, dk, dv, width**-0.5, edges, edges)
     stream = cute.runtime.make_fake_stream(use_tvm_ffi_env_stream=True)
     rest = (None,) * 7
@@ -121,14 +133,20 @@ def flash4_sums_kernel(width: int, groups: int, how: SumsTiling) -> Any:
 def run_flash4_sums(  # noqa: PLR0913
     q: Tensor, k: Tensor, v: Tensor, dy: Tensor, stats: Tensor, sums: Tensor, edges: Tensor, how: SumsTiling
 ) -> tuple[Tensor, Tensor]:
-    """Adds to `sums` what `q` (T, H, E) is to get; gradients of `k` and `v` (T, K, E) for each query head, (T, H, E).
+    """Adds to `sums` what `q` (T, H, E) is to get; gradients of `k` and `v` (T, K, E), (T, K, groups, E).
 
+    Of each query head one, or one of all that go `together`.
     `stats` (2, H, padded) are log2 sums of exponentials and dy·y of each query, `edges` the documents.
     """
     from flash_attn.cute.utils import AuxData
 
-    dk, dv = torch.empty_like(dy), torch.empty_like(dy)
-    kernel = flash4_sums_kernel(q.shape[2], q.shape[1] // k.shape[1], how)
-    given = (q, k, v, dy, stats[0], stats[1], sums, dk, dv, q.shape[2] ** -0.5, edges, edges)
+    (tokens, heads, width), kv = q.shape, k.shape[1]
+    scale, kernel = width**-0.5, flash4_sums_kernel(width, heads // kv, how)
+    log_sums, inner = stats
+    if how.together:
+        q, dy = (tensor.view(tokens, kv, -1) for tensor in (q, dy))
+        log_sums, inner, sums = (tensor.view(kv, -1) for tensor in (log_sums, inner, sums))
+    dk, dv = (k.new_empty(tokens, kv if how.together else heads, width) for _ in range(2))
+    given = (q, k, v, dy, log_sums, inner, sums, dk, dv, scale, edges, edges)
     kernel(*given, *(None,) * 7, AuxData(None, None), None, None)
-    return dk, dv
+    return dk.view(tokens, kv, -1, width), dv.view(tokens, kv, -1, width)
