@@ -71,6 +71,11 @@ def library_goes_alone() -> bool:
     return False
 
 
+def sums_never_run() -> bool:
+    """In place of `sums_run`: only QuACK adds to the stream in a product."""
+    return False
+
+
 class ToldLines:
     """In place of `Events`: listeners are told the lines of the log."""
 
@@ -179,6 +184,7 @@ STAND_INS = {
     "Reporter": "told_nothing",
     "RunFolder": "PlainFolder",
     "quack_runs": "quack_is_absent",
+    "sums_run": "sums_never_run",
     "attention_sums_run": "library_goes_alone",
     "validation_stream": "plain_stream",
     "load_tokenizer": "pieces_alone",
