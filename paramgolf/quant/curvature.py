@@ -7,9 +7,10 @@ curvature; for the head the mean over draws is known, p (1 - p). A tied embeddin
 frequency times the mean square of the gradient of what is looked up.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol, cast
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -50,6 +51,15 @@ class LookedUp(Protocol):
 
     def head_bias(self) -> Tensor | None:
         """(V,), or something that can be added to (B, T, V) logits."""
+        ...
+
+
+@runtime_checkable
+class NarrowTable(Protocol):
+    """An embedding whose rows are projected to the model's width once they are looked up."""
+
+    def onto_table(self, gradient: Tensor) -> Tensor:
+        """(..., D) gradient by what `embed` gives -> (..., r) by the rows themselves."""
         ...
 
 
@@ -188,11 +198,12 @@ def measured_curvature(model: nn.Module, batches: Iterable[Batch], *, seed: int 
     large = weight.device.type == "cpu" and sum(item.numel() for item in model.parameters()) >= LARGE_MODEL
     linears = projections(model)
     watches = {name: CurvatureWatch(linear.weight.shape[0], linear.delta) for name, linear in linears.items()}
+    watched = partial(hung, linears, watches)
     with frozen_weights(model), torch.enable_grad():
         for batch in batches:
-            with hung(linears, watches), watched_lookup(view.embedding, batch.ids, sums):
+            with watched(), watched_lookup(view.embedding, batch.ids, sums):
                 last = view.hidden(batch)
-            last.backward(head_gradient(view, last.detach(), sums, generator))
+            last.backward(head_gradient(view, last.detach(), sums, generator, watched))
             # The next pass would begin beside what is left of this one's graph.
             del last
             if large:
@@ -213,14 +224,23 @@ def table_curvature(model: nn.Module, head: str, sums: TableSums) -> dict[str, C
     return {head: sums.head()} | {name: sums.lookup() for name in tables[:1]}
 
 
-def head_gradient(view: CalibratedModel, last: Tensor, sums: TableSums, generator: torch.Generator) -> Tensor:
-    """The gradient by `last` (B, T, D) of the summed loss of targets drawn from the model; adds to `sums`."""
+def head_gradient(
+    view: CalibratedModel,
+    last: Tensor,
+    sums: TableSums,
+    generator: torch.Generator,
+    watched: Callable[[], AbstractContextManager[None]],
+) -> Tensor:
+    """The gradient by `last` (B, T, D) of the summed loss of targets drawn from the model; adds to `sums`.
+
+    Inside `watched`, projections before the head are watched too.
+    """
     flat = last.reshape(1, -1, last.shape[-1])
     parts = []
     most = HEAD_LOGITS if flat.device.type != "cpu" else CPU_HEAD_LOGITS
     for part in flat.split(max(most // len(sums.counts), 1), dim=1):
         part = part.clone().requires_grad_()
-        with probed_logits(view.embedding, part, len(sums.counts)) as probe:
+        with watched(), probed_logits(view.embedding, part, len(sums.counts)) as probe:
             logits = view.logits(part)
             # Bounds of the logits work on each alone: the gradient of the sum is their slope.
             (bound,) = torch.autograd.grad(logits.sum(), probe, retain_graph=True)
@@ -248,6 +268,8 @@ def watched_lookup(embedding: object, ids: Tensor, sums: TableSums) -> Iterator[
 
     def returned(gradient: Tensor) -> None:
         flat = gradient.detach().reshape(-1, gradient.shape[-1]).float()
+        if isinstance(embedding, NarrowTable):
+            flat = embedding.onto_table(flat)
         sums.lookup_gram += flat.mT @ flat
         sums.counts += torch.bincount(ids.flatten(), minlength=len(sums.counts))
 

@@ -14,13 +14,15 @@ from paramgolf.model.gpt import GPT
 from paramgolf.quant.calibrate import collect_hessians, wanted_hessians
 from paramgolf.quant.curvature import (
     CPU_PASS_TOKENS,
+    TableSums,
     collect_curvature,
     measured_curvature,
     pass_tokens,
     smaller,
+    watched_lookup,
 )
 from paramgolf.quant.plan import QuantConfig, items_of
-from paramgolf.techniques.model import Recurrence, UntiedEmbedding
+from paramgolf.techniques.model import FactorizedEmbedding, Recurrence, UntiedEmbedding
 from paramgolf.techniques.quant import GPTQ, EqualSlope, RateDistortion
 
 
@@ -90,13 +92,34 @@ def test_a_tied_table_is_the_sum_of_both_uses():
     assert found.rows[seen].mean() > found.rows[never].mean()
 
 
-def test_its_prediction_is_what_noise_costs():
+def test_a_narrow_table_is_measured_by_its_own_rows():
+    """Of the lookup: the gradients by what the projection to the model's width is given, token by token."""
+    model, batch = model_with(embedding=FactorizedEmbedding(rank=7)), some_batch()
+    sums = TableSums(260, 7, torch.device("cpu"))
+    rows: list[Tensor] = []
+
+    def keep(_: object, seen: tuple[Tensor, ...]) -> None:
+        seen[0].register_hook(lambda gradient: rows.append(gradient.flatten(0, -2)))
+
+    handle = model.embedding.into.register_forward_pre_hook(keep)
+    with watched_lookup(model.embedding, batch.ids, sums):
+        model(batch).sum().backward()
+    handle.remove()
+    torch.testing.assert_close(sums.lookup_gram, rows[0].mT @ rows[0], rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"embedding": FactorizedEmbedding(rank=24)}, {"embedding": FactorizedEmbedding(rank=7)}], ids=str
+)
+def test_its_prediction_is_what_noise_costs(changes):
     """Small changes of each matrix raise the Kullback-Leibler divergence by about what the curvature says."""
-    model, batch = model_with(), some_batch(8, 32)
+    model, batch = model_with(**changes), some_batch(8, 32)
     found = measured_curvature(model, [batch])
     with torch.no_grad():
         before = model.logits(model.hidden(batch)).log_softmax(-1)
-        for name in ("blocks.0.mlp.up.weight", "blocks.1.attention.out.weight", "embedding.weight"):
+        between = [name for name in found if name.startswith("embedding.") and name != "embedding.weight"]
+        assert len(between) == (2 if changes else 0)
+        for name in ("blocks.0.mlp.up.weight", "blocks.1.attention.out.weight", "embedding.weight", *between):
             parameter = model.get_parameter(name)
             kept, measured, predicted = parameter.clone(), 0.0, 0.0
             for seed in range(8):

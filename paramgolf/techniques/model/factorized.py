@@ -65,6 +65,10 @@ class FactorizedModule(Part):
         """(B, T) ids -> (B, T, D) fp32."""
         return self.into(F.embedding(ids, self.weight))
 
+    def onto_table(self, gradient: Tensor) -> Tensor:
+        """(..., D) gradient by what `embed` gives -> (..., rank) by the looked-up rows: what calibration asks."""
+        return gradient @ self.into.weight.to(gradient.dtype)
+
     def before_head(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, rank)."""
         return self.back(x)
