@@ -76,6 +76,8 @@ def backward_operation(together: bool) -> Any:
     from flash_attn.cute.flash_bwd_sm90 import FlashAttentionBackwardSm90
 
     class GradientsApart(FlashAttentionBackwardSm90):
+        """One head a block."""
+
         def load(self, *given: Any) -> None:
             # Where it loads, the kernel asks how many heads share a key head; where it stores, it is told one.
             self.qhead_per_kvhead = self.groups
@@ -89,6 +91,8 @@ def backward_operation(together: bool) -> Any:
         base = HeadsTogether
 
     class CutAsAsked(base):  # type: ignore[misc]
+        """The kernel for a number of heads that share keys, with a `SumsTiling`."""
+
         groups, how = 1, SumsTiling()
 
         def kernel(self, *given: Any) -> Any:
