@@ -1,8 +1,10 @@
 """Probe models built from the registry: small enough to build by the hundred, rich enough to show a fault."""
 
 import dataclasses
+import random
 import typing
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import pytest
@@ -64,6 +66,25 @@ def with_technique(config: GPTConfig, place: Place) -> GPTConfig:
     if typing.get_origin(field_types(GPTConfig)[place.field]) is tuple:
         filler = (*(other for other in old if type(other) is not type(filler)), filler)
     return dataclasses.replace(config, **{place.field: filler})
+
+
+def together(places: list[Place]) -> GPTConfig:
+    """The baseline's stack with all of `places`."""
+    config = STACK
+    for place in places:
+        config = with_technique(config, place)
+    return config
+
+
+def samples(size: int, number: int, seed: int) -> list[tuple[str, GPTConfig]]:
+    """Random combinations of techniques, the same in every run."""
+    chosen, places = random.Random(seed), model_places()
+    found: list[tuple[str, GPTConfig]] = []
+    while len(found) < number:
+        pick = chosen.sample(places, size)
+        with suppress(ValueError):  # refused by the configuration: not a model
+            found.append((" ".join(map(str, pick)), together(pick)))
+    return found
 
 
 def probe(config: GPTConfig, *, shaken: float = 0.3, seed: int = 0) -> GPT:

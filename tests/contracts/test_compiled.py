@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from probes import PLAIN, STACK, Place, model_places, packed, probe, tokens, with_technique
+from probes import PLAIN, STACK, Place, model_places, packed, probe, samples, tokens, with_technique
 
 from paramgolf.batch import Batch
 from paramgolf.model.config import GPTConfig
@@ -59,6 +59,7 @@ BATCHES = {
     "rows": Batch(tokens(2, 24), tokens(2, 24, seed=1)),
     "packed": packed((13, 20, 4, 11)),
 }
+SAMPLES = samples(2, 10, seed=6) + samples(3, 10, seed=7)
 
 
 def agrees(config: GPTConfig, batch: Batch, backend: str) -> None:
@@ -94,6 +95,12 @@ def test_stacks_compile_in_one_graph(config: GPTConfig, batch: Batch):
 @pytest.mark.parametrize("place", model_places(), ids=str)
 def test_techniques_compile_in_one_graph(place: Place, batch: Batch):
     agrees(with_technique(STACK, place), batch, "aot_eager")
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("config", [config for _, config in SAMPLES], ids=[name for name, _ in SAMPLES])
+def test_techniques_compile_beside_others(config: GPTConfig):
+    agrees(config, BATCHES["packed"], "aot_eager")
 
 
 @pytest.mark.nightly

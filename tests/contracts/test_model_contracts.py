@@ -1,12 +1,23 @@
 """What every technique of the forward pass must keep, alone, in the baseline's stack, and beside others."""
 
 import dataclasses
-import random
-from contextlib import suppress
 
 import pytest
 import torch
-from probes import PLAIN, STACK, VOCAB, Place, costs, model_places, packed, probe, shake, tokens, with_technique
+from probes import (
+    PLAIN,
+    STACK,
+    VOCAB,
+    Place,
+    costs,
+    model_places,
+    packed,
+    probe,
+    samples,
+    shake,
+    tokens,
+    with_technique,
+)
 from torch import Tensor, nn
 
 from paramgolf.batch import BOS, Batch
@@ -24,24 +35,6 @@ def stacks() -> list[tuple[str, GPTConfig]]:
     found = [("stack", STACK)]
     for place in PLACES:
         found += [(f"{place} alone", with_technique(PLAIN, place)), (f"{place} in stack", with_technique(STACK, place))]
-    return found
-
-
-def together(places: list[Place]) -> GPTConfig:
-    config = STACK
-    for place in places:
-        config = with_technique(config, place)
-    return config
-
-
-def samples(size: int, number: int, seed: int) -> list[tuple[str, GPTConfig]]:
-    """Random combinations of techniques, the same in every run."""
-    chosen = random.Random(seed)
-    found: list[tuple[str, GPTConfig]] = []
-    while len(found) < number:
-        pick = chosen.sample(PLACES, size)
-        with suppress(ValueError):  # refused by the configuration: not a model
-            found.append((" ".join(map(str, pick)), together(pick)))
     return found
 
 
