@@ -98,16 +98,21 @@ class ReworkedAttention(torch.autograd.Function):
     """The operators as one differentiable function."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913
-        ctx: Any, wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, logits: Tensor, edges: Tensor, slots: Tensor,
-        sizes: tuple[int, int], gate: tuple[float, float],
-    ) -> Tensor:  # fmt: skip
-        """Keeps what the backward pass reads again; `sizes` are key heads and the longest document."""
-        kv, longest = sizes
-        q, k = query_key(wide, cos, sin, gain, kv, wide.shape[0])
+    def forward(
+        ctx: Any,
+        wide: Tensor,
+        gain: Tensor,
+        logits: Tensor,
+        angles: tuple[Tensor, Tensor],
+        documents: PaddedDocuments,
+        how: tuple[int, float, float],
+    ) -> Tensor:
+        """Keeps what the backward pass reads again; `how` are key heads, sharpness and height."""
+        (edges, slots, longest), (kv, *gate) = documents, how
+        q, k = query_key(wide, *angles, gain, kv, wide.shape[0])
         v = values_of(wide, kv, q.shape[2])
         y, log_sums = flash4_forward(q, k, v, edges, longest, 0)
-        ctx.save_for_backward(wide, cos, sin, gain, q, k, y, log_sums, logits, edges, slots)
+        ctx.save_for_backward(wide, *angles, gain, q, k, y, log_sums, logits, edges, slots)
         ctx.gate = gate
         return own_value(y, v, logits, *gate)
 
@@ -118,19 +123,23 @@ class ReworkedAttention(torch.autograd.Function):
         dwide, dgain, dlogits = reworked_gradient(
             wide, [cos, sin, gain], [q, k, y, log_sums, logits], gradients[0].contiguous(), [edges, slots], [*ctx.gate]
         )
-        return dwide, None, None, dgain, dlogits, None, None, None, None
+        return dwide, dgain, dlogits, None, None, None
 
 
 def reworked_attention(
-    wide: Tensor, turn: tuple[Tensor, Tensor, Tensor], logits: Tensor, kv: int, documents: PaddedDocuments,
+    wide: Tensor,
+    turn: tuple[Tensor, Tensor, Tensor],
+    logits: Tensor,
+    kv: int,
+    documents: PaddedDocuments,
     gate: tuple[float, float],
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """wide (1, T, (H + 2K)·64) and logits (1, T, H) bf16 on a GPU -> (1, T, H·64).
 
     `turn` is cos, sin and the queries' gain, `gate` sharpness and height. Every query sees all before it in its
     document.
     """
-    edges, slots, longest = documents
-    sizes = (kv, longest)
-    y = ReworkedAttention.apply(wide.flatten(0, 1), *turn, logits.flatten(0, 1).contiguous(), edges, slots, sizes, gate)
+    cos, sin, gain = turn
+    rows, heads = wide.flatten(0, 1), logits.flatten(0, 1).contiguous()
+    y = ReworkedAttention.apply(rows, gain, heads, (cos, sin), documents, (kv, *gate))
     return y.flatten(1).unflatten(0, wide.shape[:2])
