@@ -19,30 +19,27 @@ that forget so many times slower, and each is scored. One moves 12 bytes a weigh
 
 import argparse
 import json
-import math
-import os
 import queue
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-from filelock import FileLock
+from gpu_turns import Turns, environment, visible_gpus
+from ladder_rows import HEAD, ROW, Job, Row, line, table
 
-from paramgolf.bundle.significance import below_others, spread
 from paramgolf.data.dataset import is_prepared, open_dataset
 from paramgolf.errors import DataError, UsageError
 from paramgolf.evaluate.documents import Documents
 from paramgolf.evaluate.evaluation import Contiguous
 from paramgolf.evaluate.slots import EvaluationProtocol
 from paramgolf.events import Event, read_events
-from paramgolf.lab.launch import Launch, asked_run, session
+from paramgolf.lab.launch import Launch, session
 from paramgolf.presets import preset
 from paramgolf.provenance import device_name, git_commit
 from paramgolf.run import Run
@@ -53,77 +50,10 @@ from paramgolf.train.distributed import placed
 from paramgolf.validation import Validation
 
 LADDER = ("baseline", "pr414", "pr549", "pr1218", "pr1394", "pr1493", "pr1855")
-ROW = "ladder.json"
-"""In a run's folder once it is scored."""
 OWN, NONE = "1", "none"
 """Names of two averages: the preset's own, and the weights themselves."""
 HEAD_START = 20.0
 """Seconds after which a second process comes to a GPU, so that runs begin in their order."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """What one run came to."""
-
-    rung: str
-    seed: int
-    settings: list[str]
-    proxy: str
-    digest: str
-    documents: float
-    """Bits per byte, as the two below."""
-    contiguous: float
-    weights: float
-    averages: dict[str, float]
-    """`documents` of every average that was kept, by how many times as slowly as the preset's own it forgets."""
-    steps: int
-    step_ms: float
-    train_seconds: float
-    batch_tokens: int
-    params: int
-    peak_mib: int
-    warmup_seconds: float
-    validation_seconds: float
-    val_bytes: int
-    dataset: str
-    device: str
-    commit: str
-
-    @property
-    def tokens_per_second(self) -> float:
-        """At the median step."""
-        return 1000 * self.batch_tokens / self.step_ms if self.step_ms else 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One run to be made. It is known by these words: code and configuration may have moved since."""
-
-    rung: str
-    seed: int
-    settings: tuple[str, ...]
-    proxy: str
-
-    @property
-    def run(self) -> Run:
-        name = self.rung.split()[0]
-        named = name if self.proxy == "none" or "@" in name else f"{name}@{self.proxy}"
-        return asked_run(named, self.overrides, self.seed)
-
-    @property
-    def overrides(self) -> tuple[str, ...]:
-        return (*self.settings, *self.rung.split()[1:])
-
-    def row(self, out: Path) -> Row | None:
-        """The outcome, if the run has been made; of several the newest."""
-        for path in sorted(out.glob(f"*_s{self.seed}*/{ROW}"), key=lambda path: path.stat().st_mtime, reverse=True):
-            found = json.loads(path.read_text())
-            if found.keys() != Row.__dataclass_fields__.keys():  # of an earlier version of this script
-                continue
-            row = Row(**found)
-            if (row.rung, row.seed, tuple(row.settings), row.proxy) == tuple(asdict(self).values()):
-                return row
-        return None
 
 
 def horizon(run: Run) -> float:
@@ -151,28 +81,6 @@ def variant_folder(root: Path, variant: str) -> Path:
             if name == variant or name.endswith(f"_{variant}"):
                 return home
     raise DataError(f"{root} holds no data of variant {variant}", fix=f"paramgolf data prepare --variant {variant}")
-
-
-class Turns:
-    """Order among the processes of one GPU: one trains at a time, and the next compiles while the one before is scored.
-
-    A killed process loses its turns.
-    """
-
-    def __init__(self, folder: Path, gpu: str) -> None:
-        self.compiling, self.clock = FileLock(folder / f".gpu{gpu}.compile"), FileLock(folder / f".gpu{gpu}.clock")
-
-    def heard(self, event: Event) -> None:
-        """Listen to the run: wait before its clock starts, and let the next one compile once it has stopped."""
-        if event["event"] == "warmed_up":
-            self.clock.acquire()
-        elif event["event"] == "trained":
-            self.compiling.release()
-
-    def over(self) -> None:
-        """Give up both."""
-        self.compiling.release(force=True)
-        self.clock.release(force=True)
 
 
 def made(job: Job, options: argparse.Namespace, gpu: str, last_start: float) -> None:
@@ -307,81 +215,6 @@ def carried_out(jobs: Sequence[Job], options: argparse.Namespace) -> None:
         for process in running:
             process.terminate()  # what trains saves itself after its step
         pool.shutdown()
-
-
-def visible_gpus(number: int) -> list[str]:
-    """Names of the first `number` GPUs that this process may use; one name that stands for none with 0."""
-    visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
-    return (visible or [str(gpu) for gpu in range(number)])[:number] or ["0"]
-
-
-def environment(gpu: str, gpus: int) -> dict[str, str] | None:
-    """Of a process on `gpu`, one of `gpus` that share the processor's cores."""
-    if not gpus:
-        return None
-    share = str(max(len(os.sched_getaffinity(0)) // gpus, 1))
-    threads = {"OMP_NUM_THREADS": share, "TORCHINDUCTOR_COMPILE_THREADS": share}
-    return {**threads, **os.environ, "CUDA_VISIBLE_DEVICES": gpu}
-
-
-HEAD = (
-    f"{'rung':28} {'seed':>5} {'documents':>9} {'contiguous':>10} {'weights':>8} {'steps':>6} {'ms/step':>8}"
-    f" {'tokens/s':>9} {'params':>11} {'MiB':>7} {'warm-up':>8} {'scoring':>8}"
-)
-
-
-def line(row: Row) -> str:
-    """A row of the table."""
-    return (
-        f"{row.rung:28} {row.seed:5d} {row.documents:9.5f} {row.contiguous:10.5f} {row.weights:8.5f} {row.steps:6,d}"
-        f" {row.step_ms:8.2f} {row.tokens_per_second:9,.0f} {row.params:11,d} {row.peak_mib:7,d}"
-        f" {row.warmup_seconds:8.1f} {row.validation_seconds:8.1f}"
-    )
-
-
-def summary(rows: Iterable[Row]) -> list[str]:
-    """Mean and deviation of each rung, and whether the last is better than the one before it."""
-    scores: dict[str, list[float]] = {}
-    for row in rows:
-        scores.setdefault(row.rung, []).append(row.documents)
-    lines = []
-    for rung, values in scores.items():
-        found = spread(values)
-        deviation = "" if found.deviation is None else f"  ± {found.deviation:.5f}"
-        lines.append(f"{rung:28} {found.mean:.5f}{deviation}  ({found.number} seeds)")
-    if len(scores) > 1:
-        (before, theirs), (last, ours) = list(scores.items())[-2:]
-        outcome = below_others(ours, theirs)
-        gain = statistics.fmean(theirs) - statistics.fmean(ours)
-        test = f"Welch t = {outcome.t:.2f}, one-sided p = {outcome.p:.4f}" if outcome.p is not None else "too few seeds"
-        lines.append(f"{last} below {before} by {gain:+.5f}: {test}")
-    return lines
-
-
-def table(jobs: Sequence[Job], rungs: Sequence[str], out: Path) -> None:
-    """Everything that has been made, in the order of `rungs`."""
-    ordered = sorted(jobs, key=lambda job: rungs.index(job.rung))
-    rows = [row for job in ordered if (row := job.row(out))]
-    print(HEAD)
-    for row in rows:
-        print(line(row))
-    if rows:
-        print("\n" + "\n".join(summary(rows)))
-        print(f"\n{rows[0].device}, commits {', '.join(sorted({row.commit for row in rows}))}")
-    for job in ordered:
-        row = job.row(out)
-        if row and row.digest != job.run.digest:
-            print(f"made with another configuration than today's: {job.rung}, seed {job.seed}, {row.digest}")
-    horizons = list(dict.fromkeys(name for row in rows if len(row.averages) > 2 for name in row.averages))
-    if horizons:
-        print(f"\n{'documents, by horizon':28} {'seed':>5} " + " ".join(f"{name:>8}" for name in horizons))
-    for row in rows if horizons else ():
-        print(f"{row.rung:28} {row.seed:5d} " + " ".join(f"{row.averages.get(n, math.nan):8.5f}" for n in horizons))
-    texts = {row.dataset: row.val_bytes for row in rows}
-    if len(set(texts.values())) > 1:
-        print(f"validation bytes differ, by what tokenizers drop (unknown characters count none): {texts}")
-    if len(rows) < len(jobs):
-        print(f"{len(jobs) - len(rows)} of {len(jobs)} runs are not finished")
 
 
 def numbers(text: str) -> list[int]:

@@ -1,10 +1,10 @@
 """The ladder's bookkeeping: what is run, in which order, what counts as made, who has the GPU."""
 
-import importlib.util
+import importlib
 import json
-import sys
 import threading
 from argparse import Namespace
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -12,19 +12,16 @@ from types import ModuleType
 import pytest
 
 from paramgolf.errors import UsageError
+from paramgolf.lab.launch import asked_run
 from paramgolf.techniques.optim import EMAHorizons
 
 
 @pytest.fixture(scope="module")
-def ladder() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "ladder.py"
-    spec = importlib.util.spec_from_file_location("ladder_script", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def ladder() -> Iterator[ModuleType]:
+    """The script, which imports from the folder it stands in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+        yield importlib.import_module("ladder")
 
 
 def options(**chosen: object) -> Namespace:
@@ -66,11 +63,11 @@ def test_a_run_is_made_when_a_row_of_the_same_words_lies_there(ladder: ModuleTyp
 
 @pytest.mark.parametrize(("name", "steps"), [("pr1855@h100", 71.4), ("baseline@h100", 71.4), ("pr549@h100", 83.3)])
 def test_averages_beside_the_own_one(ladder: ModuleType, name: str, steps: float) -> None:
-    run = ladder.asked_run(name, ladder.kept_averages(ladder.asked_run(name), [0.25, 2.0]))
+    run = asked_run(name, ladder.kept_averages(asked_run(name), [0.25, 2.0]))
     assert isinstance(run.optim.average, EMAHorizons)
     assert run.optim.average.steps == pytest.approx((steps, steps / 4, steps * 2), rel=1e-2)
     with pytest.raises(UsageError, match="--horizons are of an EMA"):
-        ladder.kept_averages(ladder.asked_run(name, ("optim.average=swa",)), [2.0])
+        ladder.kept_averages(asked_run(name, ("optim.average=swa",)), [2.0])
 
 
 def test_the_next_compiles_while_one_is_scored_and_waits_with_its_clock(ladder: ModuleType, tmp_path: Path) -> None:
