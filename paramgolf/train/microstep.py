@@ -80,7 +80,9 @@ class RecordedMicroStep:
                 self.run(own)
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self.pool):
+        # Beside several ranks a thread of NCCL asks after its collectives, which must not end the recording.
+        watched = "thread_local" if torch.distributed.is_initialized() else "global"
+        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode=watched):
             loss = self.run(own)
         # One recording runs at a time, so that all can use the same memory for activations.
         self.pool = self.pool or graph.pool()
