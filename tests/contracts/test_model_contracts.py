@@ -185,7 +185,14 @@ def test_probabilities_sum_to_one(config: GPTConfig):
 
 
 @pytest.mark.parametrize("place", [place for place in PLACES if place.entry.neutral], ids=str)
-@pytest.mark.parametrize("rest", [PLAIN, STACK], ids=["plain", "stack"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        pytest.param(PLAIN, id="plain"),
+        pytest.param(STACK, id="stack"),
+        *(pytest.param(config, id=name, marks=pytest.mark.nightly) for name, config in samples(3, 8, seed=8)),
+    ],
+)
 def test_what_claims_to_be_neutral_is(place: Place, rest: GPTConfig):
     """On weights that look trained: at a reset, zero output projections would hide everything."""
     field = tuple(item for item in getattr(rest, place.field) if type(item) is not place.entry.config)
