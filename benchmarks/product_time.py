@@ -230,49 +230,6 @@ def time_sums(tokens: int, dim: int, hidden: int) -> None:
             show(f"QuACK {name}", lambda: run_quack_sum(stream, a, weight, cut), flops, wanted)  # noqa: B023
 
 
-def time_middle(tokens: int, dim: int, hidden: int) -> None:
-    """The products that take the norm before the feed-forward along (`model.fused=middle`), under a few tilings."""
-    if not quack_here():
-        return
-    from paramgolf.model.kernels.gpu.quack_products import (
-        QuackTiling,
-        run_gradient_past_norm,
-        run_rated_derivative,
-        run_rated_square,
-    )
-
-    x, given, rate = drawn(tokens, dim), drawn(tokens, dim), drawn(tokens).float().abs() + 0.5
-    up, down = drawn(hidden, dim, scale=0.04), drawn(dim, hidden, scale=0.04)
-    a, flops = packed_square((x @ up.T).float() * rate[:, None], SLOPE), 2.0 * tokens * dim * hidden
-    e, share = drawn(tokens, hidden), rate * 0.1
-
-    def square(rows: slice) -> Tensor:
-        return packed_square(x[rows].float() @ up.T.float() * rate[rows, None], SLOPE).float()
-
-    def derivative(rows: slice) -> Tensor:
-        return given[rows].float() @ down.float() * packed_derivative(a[rows], SLOPE) * rate[rows, None]
-
-    def past(rows: slice) -> Tensor:
-        return given[rows].float() + e[rows].float() @ up.float() - share[rows, None] * x[rows].float()
-
-    cuts = (
-        QuackTiling(),
-        QuackTiling(wide=False),
-        QuackTiling(128, 192, cluster=(2, 1)),
-        QuackTiling(128, 128, cluster=(2, 1)),
-        QuackTiling(128, 128, cluster=(1, 2)),
-    )
-    works: tuple[tuple[str, Callable[[QuackTiling], Tensor], Callable[[slice], Tensor]], ...] = (
-        ("squared, the norm inside", lambda how: run_rated_square(x, up, rate, SLOPE, how), square),
-        ("its derivative", lambda how: run_rated_derivative(given, down, a, rate, SLOPE, how)[0], derivative),
-        ("gradient past the norm", lambda how: run_gradient_past_norm(e, up, given, x, share, how), past),
-    )
-    for title, work, wanted in works:
-        heading(f"{title}: {tokens}x{dim}x{hidden}")
-        for cut in cuts:
-            show(f"QuACK {str(cut).removeprefix('QuackTiling')}", lambda: work(cut), flops, wanted)  # noqa: B023
-
-
 def untouched(acc: Any) -> dict[str, Any]:
     """An epilogue that leaves the sum as it is."""
     return {}
@@ -313,7 +270,6 @@ def main() -> None:
     if not options.sums:
         time_squared(options.tokens, options.dim, options.hidden, quick=options.quick)
     time_sums(options.tokens, options.dim, options.hidden)
-    time_middle(options.tokens, options.dim, options.hidden)
     if options.all:
         time_products(options.tokens, options.dim, options.hidden, options.vocab)
 

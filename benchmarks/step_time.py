@@ -46,8 +46,7 @@ GAINS = (
     "",
     "train.record=true",
     f"train.record=true model.fused={','.join(FUSED)},sums",
-    f"train.record=true model.fused={','.join(FUSED)},sums,middle",
-    f"train.record=true model.fused={','.join(FUSED)},sums,middle,attention",
+    f"train.record=true model.fused={','.join(FUSED)},sums,attention",
     f"train.record=true model.fused={','.join(FUSED)},sums,attention,fp8",
 )
 """From FlexAttention and the compiler's kernels to everything, one optimization more in each."""

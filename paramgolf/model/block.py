@@ -15,7 +15,6 @@ from paramgolf.model.kernels.own_value import without_own_value
 from paramgolf.model.kernels.query_key import Projected, queries_keys_values
 from paramgolf.model.kernels.reworked_attention import SUMS_WIDTH, attention_sums_run, reworked_attention
 from paramgolf.model.kernels.stream_product import stream_product
-from paramgolf.model.mlp import FeedForwardModule
 from paramgolf.model.slots import Half, Pass, PerLayer, SoftmaxCore, Sublayers, Tap
 from paramgolf.parts import Part, Role, project_together, wide_matrix
 
@@ -177,12 +176,6 @@ class Block(Part):
         self.on_attention = self.branch(config, layer, "attention")
         self.on_mlp = self.branch(config, layer, "mlp")
         self.folds = "scales" in config.fused
-        self.one_pass_middle = (
-            "middle" in config.fused
-            and "fp8" not in config.fused
-            and type(self.mlp) is FeedForwardModule
-            and kinds(self.on_norm) in ONE_PASS_NORMS
-        )
         self.one_pass_read = (
             "mix" in config.fused and kinds(self.on_read) == ("mix",) and kinds(self.on_norm) in ONE_PASS_NORMS
         )
@@ -261,11 +254,7 @@ class Block(Part):
 
     def thought(self, x: Tensor) -> Tensor:
         """The residual and what the feed-forward writes."""
-        gain, mlp = self.folded(self.on_mlp, x), cast(Any, self.mlp)
-        plain = gain is None and len(self.on_mlp) > 0
-        if plain or not (self.one_pass_middle and sums_run() and mlp.squares(x)):
-            return self.think(x, x)
-        return cast(Tensor, mlp.after_norm(x, self.factor, gain))
+        return self.think(x, x)
 
     @property
     def factor(self) -> float:

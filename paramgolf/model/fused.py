@@ -13,14 +13,12 @@ Fused = Literal[
     "groups",
     "attention",
     "sums",
-    "middle",
     "fp8",
 ]
 """By a kernel of our own, or (`scales`) by matrices that take on what follows them.
 `groups`: gradients of keys and values that query heads share are added up by the kernel of `queries_keys`.
 `attention`: the kernels of `queries_keys`, attention and `heads` hand gradients on as they need them.
 `sums`: what a half writes is added to the stream by its last product (`kernels/stream_product.py`).
-`middle`: the norm before the feed-forward is taken inside its products (`kernels/normed_feed_forward.py`).
 `fp8` (not a default): training products of what norms have made are of 8-bit floats (`kernels/eight_bits.py`)."""
 
 FUSED: tuple[Fused, ...] = ("feed_forward", "loss", "queries_keys", "heads", "scales", "mix", "lanes", "groups")

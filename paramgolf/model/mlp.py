@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from paramgolf.model.kernels import kernel_takes, sums_run
 from paramgolf.model.kernels.eight_bits import takes_eight_bits
-from paramgolf.model.kernels.normed_feed_forward import normed_feed_forward
 from paramgolf.model.kernels.squared_feed_forward import squared_feed_forward
 from paramgolf.model.kernels.stream_product import stream_product
 from paramgolf.model.slots import Activation, Dims, ModelView, Parameters
@@ -79,11 +78,6 @@ class FeedForwardModule(Part):
             hidden = self.activation(self.up(x))
             y = self.down(hidden) if gain is None else F.linear(hidden, self.down.matrix(x.dtype, gain))
         return y if stream is None or adds is not None else stream + y
-
-    def after_norm(self, x: Tensor, factor: float, gain: Tensor | None) -> Tensor:
-        """(B, T, D) -> `x` and what this makes of `factor` times its norm, times `gain` (D), where it `squares`."""
-        up, down = self.up.matrix(x.dtype), self.down.matrix(x.dtype, gain)
-        return normed_feed_forward(x, up, down, self.slope, factor)
 
     def squares(self, x: Tensor) -> bool:
         """Whether a kernel takes the square."""

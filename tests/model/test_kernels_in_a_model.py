@@ -1,6 +1,7 @@
-"""Kernels in a whole model without a GPU: operators run the plain twins, everything around them is the real thing.
+"""Kernels in a whole model: on a GPU, and without one, where operators run the plain twins.
 
-What the compiler makes of the operators and how gradients find their way through them does not depend on the device.
+Everything around the operators is the real thing there too: what the compiler makes of them and how gradients find
+their way through them does not depend on the device.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from kernel_inputs import error
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
@@ -21,12 +23,6 @@ from paramgolf.model.gpt import GPT
 from paramgolf.model.kernels.flash4 import flash4_backward, flash4_forward
 from paramgolf.model.kernels.lane_step import LANE_RUNS, lane_step_gradient, plain_lane_step
 from paramgolf.model.kernels.mixed_norm import NORM_RUNS, blended_norm, mixed_norm_gradient
-from paramgolf.model.kernels.normed_feed_forward import (
-    gradient_past_norm,
-    rated_square,
-    rated_square_gradient,
-    square_parts,
-)
 from paramgolf.model.kernels.own_value import own_value, own_value_gradient
 from paramgolf.model.kernels.query_key import query_key, query_key_gradient
 from paramgolf.model.kernels.reworked_attention import reworked_gradient, values_of
@@ -88,28 +84,9 @@ def added(gradient: Tensor) -> Tensor:
     return gradient.float().sum(2) if gradient.dim() > 3 else gradient.float()
 
 
-def twins_of_products() -> None:
-    """The operators of a feed-forward that takes the norm before it along."""
-
-    @rated_square.register_kernel("cpu")
-    def _(x: Tensor, weight: Tensor, rate: Tensor, slope: float) -> Tensor:
-        return packed_square(x.float() @ weight.float().T * rate[:, None], slope)
-
-    @rated_square_gradient.register_kernel("cpu")
-    def _(gradient: Tensor, weight: Tensor, a: Tensor, rate: Tensor, slope: float) -> tuple[Tensor, Tensor]:
-        of_a = gradient.float() @ weight.float()
-        parts = (of_a * a.float()).unflatten(1, (square_parts(weight), -1)).sum(-1)
-        return (of_a * packed_derivative(a, slope) * rate[:, None]).bfloat16(), parts
-
-    @gradient_past_norm.register_kernel("cpu")
-    def _(e: Tensor, weight: Tensor, given: Tensor, x: Tensor, share: Tensor) -> Tensor:
-        return (given.float() + e.float() @ weight.float() - share[:, None] * x.float()).bfloat16()
-
-
 @pytest.fixture(scope="module")
 def twins() -> None:
     """Every operator of `Fused` and FlashAttention-4's on a CPU, by its plain twin."""
-    twins_of_products()
 
     @squared_up.register_kernel("cpu")
     def _(x: Tensor, weight: Tensor, slope: float) -> Tensor:
@@ -213,55 +190,72 @@ def as_on_a_gpu(twins: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def error(found: Tensor, wanted: Tensor) -> float:
-    return float((found.detach().float() - wanted.detach().float()).norm() / wanted.detach().norm())
+def loss_and_gradients(model: GPT, batch: Batch, backend: str = "") -> list[Tensor]:
+    """Of `model` away from its zeros, which hide gradients; compiled whole by `backend`, where one is named."""
+    torch.manual_seed(5)
+    model.reset()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)
+    model.to(batch.ids.device)
+    loss_of = torch.compile(model.loss, fullgraph=True, backend=backend) if backend else model.loss
+    loss = loss_of(batch)
+    loss.backward()
+    with torch.no_grad():  # compiled otherwise than with gradients
+        forward = torch.compile(model, fullgraph=True, backend=backend) if backend else model
+        torch.testing.assert_close(forward(batch).mean(), loss.detach(), rtol=1e-2, atol=1e-2)
+    found: list[Tensor] = [loss]
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        found.append(parameter.grad)
+    return found
+
+
+def require_as_near(batch: Batch, ours: GPT, parts: GPT, exact: GPT, backend: str) -> None:
+    """`ours` is as near to `exact`, in fp32, as `parts`, one after another in bf16, are."""
+    ours.compute = parts.compute = torch.bfloat16
+    found = loss_and_gradients(ours, batch, backend), loss_and_gradients(parts, batch), loss_and_gradients(exact, batch)
+    for name, mine, plain, wanted in zip(["loss", *dict(ours.named_parameters())], *found, strict=True):
+        assert error(mine, wanted) < 0.02 + 1.2 * error(plain, wanted), name
+
+
+LAST_RECORD = replace(preset("pr1855").model, layers=5, order=Straight(), stream=TwoLanes(last=1))
+"""Its layers, five deep."""
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
-@pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("also", [(), ("attention",), ("sums",), ("sums", "middle")])
+@pytest.mark.parametrize("backend", ["", "aot_eager"])
+@pytest.mark.parametrize("also", [(), ("attention",), ("sums",)])
 def test_a_model_with_all_kernels_compiles_whole_and_has_the_gradients_of_one_without(
-    compiled: bool, also: tuple[Fused, ...]
+    backend: str, also: tuple[Fused, ...]
 ) -> None:
-    """The last record's shape, five layers deep: as near to fp32 as the parts one after another are in bf16."""
-    shape = replace(preset("pr1855").model, layers=5, order=Straight(), stream=TwoLanes(last=1), context=96, vocab=256)
-    shape = replace(shape, dim=256, heads=4, kv_heads=2)
+    shape = replace(LAST_RECORD, context=96, vocab=256, dim=256, heads=4, kv_heads=2)
     ids = torch.randint(2, shape.vocab, (1, 96), generator=torch.Generator().manual_seed(4))
     batch = Batch(ids, ids.roll(-1), torch.tensor([0, 40, 70, 96, 96], dtype=torch.int32), 96)
-    all_kernels: tuple[Fused, ...] = (*FUSED, *also)
-    found = []
-    for fused, backend, compute in (
-        (all_kernels, "fa4", torch.bfloat16),
-        ((), "plain", torch.bfloat16),
-        ((), "plain", torch.float32),
-    ):
-        torch.manual_seed(5)
-        model = GPT(replace(shape, fused=fused, backend=backend))
-        model.reset()
-        with torch.no_grad():
-            for parameter in model.parameters():  # away from zeros, which hide gradients
-                parameter += 0.02 * torch.randn_like(parameter)
-        model.compute = compute
-        whole = compiled and bool(fused)
-        loss_of = torch.compile(model.loss, fullgraph=True, backend="aot_eager") if whole else model.loss
-        loss = loss_of(batch)
-        loss.backward()
-        with torch.no_grad():  # compiled otherwise than with gradients
-            forward = torch.compile(model, fullgraph=True, backend="aot_eager") if whole else model
-            torch.testing.assert_close(forward(batch).mean(), loss.detach(), rtol=1e-2, atol=1e-2)
-        found.append([loss, *(parameter.grad for parameter in model.parameters())])
-    for (name, _), mine, plain, exact in zip([("loss", None), *model.named_parameters()], *found, strict=True):
-        assert mine is not None
-        assert plain is not None
-        assert exact is not None
-        assert error(mine, exact) < 0.02 + 1.2 * error(plain, exact), name
+    ours = GPT(replace(shape, fused=(*FUSED, *also), backend="fa4"))
+    parts, exact = (GPT(replace(shape, fused=(), backend="plain")) for _ in range(2))
+    require_as_near(batch, ours, parts, exact, backend)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["", "inductor"])
+@pytest.mark.parametrize("also", [(), ("sums",)])
+def test_on_a_gpu_a_model_with_all_kernels_has_the_gradients_of_one_without(
+    backend: str, also: tuple[Fused, ...]
+) -> None:
+    """Backends of attention are tested on their own."""
+    shape = replace(LAST_RECORD, context=512, backend="sdpa")
+    ids = torch.randint(2, shape.vocab, (1, 512), generator=torch.Generator().manual_seed(4)).cuda()
+    batch = Batch(ids, ids.roll(-1), torch.tensor([0, 100, 300, 512, 512], dtype=torch.int32, device="cuda"), 512)
+    ours, parts, exact = (GPT(replace(shape, fused=fused)) for fused in ((*FUSED, *also), (), ()))
+    require_as_near(batch, ours, parts, exact, backend)
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_a_model_compiled_again_for_another_length_leaves_the_length_open() -> None:
     """The second compilation is for any length; kernels whose shapes ask for the number would break it."""
-    shape = replace(preset("pr1855").model, layers=3, order=Straight(), stream=TwoLanes(last=1), context=96, vocab=256)
-    model = GPT(replace(shape, dim=128, heads=2, kv_heads=1, fused=FUSED, backend="plain"))
+    shape = replace(LAST_RECORD, layers=3, context=96, vocab=256, dim=128, heads=2, kv_heads=1)
+    model = GPT(replace(shape, fused=FUSED, backend="plain"))
     model.reset()
     model.compute = torch.bfloat16
     compiled = CompileCounterWithBackend("aot_eager")

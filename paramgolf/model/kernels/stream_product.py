@@ -22,7 +22,9 @@ def stream_sum(stream: Tensor, a: Tensor, weight: Tensor) -> Tensor:
     if quack_runs(a):
         from paramgolf.model.kernels.gpu.quack_products import QuackTiling, run_quack_sum
 
-        return run_quack_sum(stream, a, weight, QuackTiling())
+        # Only a short product waits for its epilogue: of depth 512 0.098 ms wide and 0.107 narrow, of 2048 0.294 and
+        # 0.290 (98,304 by 512 on an H200, benchmarks/product_time.py).
+        return run_quack_sum(stream, a, weight, QuackTiling(wide=a.shape[1] <= 1024))
     return torch.addmm(stream, a, weight.T)
 
 

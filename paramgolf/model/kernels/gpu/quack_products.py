@@ -59,21 +59,6 @@ def sum_and_stream(acc: Any, c: Any) -> dict[str, Any]:
     return {"D": acc + c}
 
 
-def square_of_rated_sum(acc: Any, slope: Any, rate: Any) -> dict[str, Any]:
-    """`square_of_sum` of the sum times its row's `rate`."""
-    return square_of_sum(acc * rate, slope)
-
-
-def rated_derivative(acc: Any, c: Any, below: Any, rate: Any) -> dict[str, Any]:
-    """`sum_times_derivative` times its row's `rate`; the row's products of sum and square are added up."""
-    return {"D": sum_times_derivative(acc * rate, c, below)["D"], "dots": (acc, c)}
-
-
-def sum_past_norm(acc: Any, c: Any, y: Any, share: Any) -> dict[str, Any]:
-    """The sum and what is beside it, less its row's `share` of `y`."""
-    return {"D": acc + c - y * share}
-
-
 class QuackEpilogues(NamedTuple):
     """Ours as the library knows them; what it compiles is kept with them."""
 
@@ -81,26 +66,16 @@ class QuackEpilogues(NamedTuple):
     scaled_square: Any
     derivative: Any
     stream: Any
-    rated_square: Any
-    rated_derivative: Any
-    past_norm: Any
 
 
 @cache
 def quack_epilogues() -> QuackEpilogues:
     """All, made once."""
     from quack.epilogue.frontend import gemm_epilogue
-    from quack.epilogue.ops import ColVecLoad, ColVecReduce
 
     epilogue = gemm_epilogue()
-    plain = (square_of_sum, square_of_scaled_sum, sum_times_derivative, sum_and_stream)
-    rate, dots = {"rate": ColVecLoad("rate")}, {"dots": ColVecReduce("dots", scaled=True)}
-    return QuackEpilogues(
-        *(epilogue(body) for body in plain),
-        gemm_epilogue(ops=rate)(square_of_rated_sum),
-        gemm_epilogue(ops=rate, reduces=dots)(rated_derivative),
-        gemm_epilogue(ops={"share": ColVecLoad("share")})(sum_past_norm),
-    )
+    ours = (square_of_sum, square_of_scaled_sum, sum_times_derivative, sum_and_stream)
+    return QuackEpilogues(*(epilogue(body) for body in ours))
 
 
 def run_quack_square(x: Tensor, weight: Tensor, slope: float, how: QuackTiling, step: Tensor | None = None) -> Tensor:
@@ -128,34 +103,6 @@ def run_quack_sum(stream: Tensor, a: Tensor, weight: Tensor, how: QuackTiling) -
     """stream (N, D), a (N, K), weight (D, K) bf16 -> (N, D): the stream and the product of the others."""
     out = stream.new_empty(stream.shape)
     quack_epilogues().stream.gemm(a, weight, out, stream, epi_args={}, **quack_options(how))
-    return out
-
-
-def run_rated_square(x: Tensor, weight: Tensor, rate: Tensor, slope: float, how: QuackTiling) -> Tensor:
-    """x (N, D), weight (H, D) bf16, rate (N) fp32 -> (N, H) `packed_square` of their product times the rate."""
-    assert 0 <= slope <= 1, slope
-    out = x.new_empty(len(x), len(weight))
-    quack_epilogues().rated_square.gemm(x, weight, out, epi_args={"slope": slope, "rate": rate}, **quack_options(how))
-    return out
-
-
-def run_rated_derivative(
-    gradient: Tensor, weight: Tensor, a: Tensor, rate: Tensor, slope: float, how: QuackTiling
-) -> tuple[Tensor, Tensor]:
-    """gradient (N, D), weight (D, H), a (N, H) bf16, rate (N) -> the gradient of h times rate, and Σ a da in parts."""
-    out, dots = a.new_empty(a.shape), rate.new_empty(len(a), -(-a.shape[1] // how.columns))
-    given = {"below": -2.0 * slope, "rate": rate, "dots": dots}
-    quack_epilogues().rated_derivative.gemm(gradient, weight, out, a, epi_args=given, b_kn=True, **quack_options(how))
-    return out, dots
-
-
-def run_gradient_past_norm(
-    e: Tensor, weight: Tensor, given: Tensor, x: Tensor, share: Tensor, how: QuackTiling
-) -> Tensor:
-    """e (N, H), weight (H, D), given and x (N, D) bf16, share (N) fp32 -> given + e W − share · x."""
-    out = x.new_empty(x.shape)
-    beside = {"y": x, "share": share}
-    quack_epilogues().past_norm.gemm(e, weight, out, given, epi_args=beside, b_kn=True, **quack_options(how))
     return out
 
 
