@@ -40,7 +40,6 @@ from paramgolf.stages import fresh_model
 from paramgolf.train.clock import Clock
 from paramgolf.train.distributed import Place, average_over_ranks, placed
 from paramgolf.train.loop import Trainer
-from paramgolf.train.microstep import clear_gradients
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +111,7 @@ def own_micro_steps(trainer: Trainer) -> None:
     for _ in range(trainer.accumulation):
         batch = trainer.loader.next().to(trainer.place.device)
         trainer.micro_step(batch, share=trainer.accumulation, phase=phase)
-    clear_gradients(list(trainer.optimizer.parameters.values()), keep=trainer.recorded)
+    trainer.optimizer.zero_grad()
 
 
 def median_ms(place: Place, work: Callable[[], Any], times: int = 15) -> float:

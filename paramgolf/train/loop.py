@@ -20,7 +20,7 @@ from paramgolf.train.clock import Clock
 from paramgolf.train.config import TrainConfig
 from paramgolf.train.distributed import Place, average_over_ranks
 from paramgolf.train.growth import Grown, rewarmed, staged
-from paramgolf.train.microstep import Loss, MicroStep, PlainMicroStep, RecordedMicroStep, clear_gradients
+from paramgolf.train.microstep import Loss, MicroStep, PlainMicroStep, RecordedMicroStep
 from paramgolf.train.precision import allow_graphs
 from paramgolf.train.signals import StopRequest
 
@@ -61,9 +61,9 @@ class Trainer:
         if on_gpu and config.compile:
             allow_graphs()
             compiled = torch.compile(model.loss, dynamic=False)
-        self.recorded = on_gpu and config.compile and config.record
+        records = on_gpu and config.compile and config.record
         self.micro_step: MicroStep = (
-            RecordedMicroStep(compiled, list(model.parameters())) if self.recorded else PlainMicroStep(compiled)
+            RecordedMicroStep(compiled, list(model.parameters())) if records else PlainMicroStep(compiled)
         )
         # The loss of a step is read one step later, from pinned memory, so that the device never waits for the host.
         self.mailbox = torch.zeros(2, pin_memory=on_gpu)
@@ -88,7 +88,7 @@ class Trainer:
         gradients = [parameter.grad for parameter in self.optimizer.parameters.values() if parameter.grad is not None]
         average_over_ranks([*gradients, total], self.place.world)
         self.optimizer.step(progress, factor=factor)
-        clear_gradients(list(self.optimizer.parameters.values()), keep=self.recorded)
+        self.optimizer.zero_grad()
         self.mailbox[self.step % 2].copy_(total, non_blocking=True)
         if self.marks:
             self.marks[self.step % 2].record()

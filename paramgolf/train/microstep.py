@@ -41,16 +41,22 @@ class Recording(NamedTuple):
     graph: Any
     batch: Batch
     loss: Tensor
+    gradients: list[Tensor | None]
+    """Of each parameter; none where the backward pass does not reach."""
 
 
 class RecordedMicroStep:
-    """Forward and backward as a CUDA graph for each phase and shape. Gradient buffers are zeroed, never freed."""
+    """Forward and backward as a CUDA graph for each phase and shape, its gradients in tensors of its own.
+
+    The first call after gradients were cleared hands those out as they are: a graph that added to what is there would
+    take a kernel for each parameter, and a pass over all of them to begin at zero. Calls after it add to sums.
+    """
 
     def __init__(self, loss: Loss, parameters: Sequence[Tensor]) -> None:
         self.loss = loss
         self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        for parameter in self.parameters:
-            parameter.grad = torch.zeros_like(parameter)
+        self.sums: list[Tensor] = []
+        """Where gradients of several calls are added up, made when there are any."""
         self.weight = torch.ones((), device=self.parameters[0].device)
         """1 / share: a tensor, so that batch growth records nothing anew."""
         self.recordings: dict[Hashable, Recording] = {}
@@ -65,14 +71,15 @@ class RecordedMicroStep:
         for target, value in zip(recording.batch, batch, strict=True):
             if isinstance(target, Tensor) and isinstance(value, Tensor):
                 target.copy_(value, non_blocking=True)
+        self.set_apart()
         recording.graph.replay()
+        self.hand_out(recording.gradients)
         return recording.loss
 
     def record(self, batch: Batch) -> Recording:
         """Compile on a side stream, then record without running; gradients stay as they were."""
         edges = None if batch.cu_seqlens is None else batch.cu_seqlens.clone()
         own = Batch(batch.ids.clone(), batch.targets.clone(), edges, batch.max_seqlen)
-        before = [parameter.grad.clone() for parameter in self.parameters if parameter.grad is not None]
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -83,26 +90,46 @@ class RecordedMicroStep:
         # Beside several ranks a thread of NCCL asks after its collectives, which must not end the recording.
         watched = "thread_local" if torch.distributed.is_initialized() else "global"
         with torch.cuda.graph(graph, pool=self.pool, capture_error_mode=watched):
-            loss = self.run(own)
+            loss, gradients = self.run(own)
         # One recording runs at a time, so that all can use the same memory for activations.
         self.pool = self.pool or graph.pool()
-        for parameter, gradient in zip(self.parameters, before, strict=True):
-            assert parameter.grad is not None
-            parameter.grad.copy_(gradient)
-        return Recording(graph, own, loss)
+        return Recording(graph, own, loss, gradients)
 
-    def run(self, batch: Batch) -> Tensor:
-        """Forward and backward, as they will be replayed."""
+    def run(self, batch: Batch) -> tuple[Tensor, list[Tensor | None]]:
+        """Forward and backward, as replayed: the loss and new gradients, those that were there left alone."""
+        earlier = [parameter.grad for parameter in self.parameters]
+        for parameter in self.parameters:
+            parameter.grad = None
         loss = self.loss(batch) * self.weight
         loss.backward()
-        return loss.detach()
+        found = [parameter.grad for parameter in self.parameters]
+        for parameter, gradient in zip(self.parameters, earlier, strict=True):
+            parameter.grad = gradient
+        return loss.detach(), found
 
+    def set_apart(self) -> None:
+        """Bring gradients of earlier calls to where no replay writes."""
+        if not self.sums and any(parameter.grad is not None for parameter in self.parameters):
+            self.sums = [torch.empty_like(parameter) for parameter in self.parameters]
+        moving = [
+            (parameter, own, gradient)
+            for parameter, own in zip(self.parameters, self.sums, strict=False)
+            if (gradient := parameter.grad) is not None and gradient is not own
+        ]
+        if moving:
+            torch._foreach_copy_([own for _, own, _ in moving], [gradient for *_, gradient in moving])
+        for parameter, own, _ in moving:
+            parameter.grad = own
 
-def clear_gradients(parameters: Sequence[Tensor], *, keep: bool) -> None:
-    """Forget all gradients: zero their buffers when a recording adds to them (`keep`), else free them."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if keep and gradients:
-        torch._foreach_zero_(gradients)
-        return
-    for parameter in parameters:
-        parameter.grad = None
+    def hand_out(self, gradients: Sequence[Tensor | None]) -> None:
+        """Add `gradients` to those of earlier calls; where there are none, give them as they are."""
+        pairs = [
+            (parameter, gradient)
+            for parameter, gradient in zip(self.parameters, gradients, strict=True)
+            if gradient is not None
+        ]
+        adding = [(sums, gradient) for parameter, gradient in pairs if (sums := parameter.grad) is not None]
+        if adding:
+            torch._foreach_add_([sums for sums, _ in adding], [gradient for _, gradient in adding])
+        for parameter, gradient in pairs:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad

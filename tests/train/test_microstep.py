@@ -1,12 +1,14 @@
 """One forward and backward pass, plain and recorded."""
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 
 from paramgolf.batch import Batch
 from paramgolf.model.config import GPTConfig
 from paramgolf.model.gpt import GPT
-from paramgolf.train.microstep import PlainMicroStep, RecordedMicroStep, clear_gradients
+from paramgolf.train.microstep import PlainMicroStep, RecordedMicroStep, Recording
 
 
 def tiny(device: str) -> GPT:
@@ -34,18 +36,59 @@ def test_shares_add_up_to_the_whole():
     once = sum(model.loss(batch_of(seed, "cpu")) for seed in (1, 2)) / 2
     torch.testing.assert_close(total, once.detach())
     added = gradients(model)
-    clear_gradients(list(model.parameters()), keep=False)
+    model.zero_grad()
     once.backward()
     torch.testing.assert_close(added, gradients(model))
 
 
-def test_kept_gradients_are_zeroed_in_place():
+class Again:
+    """In place of a CUDA graph: works again, into the tensors of the first time, and over those of all other graphs."""
+
+    def __init__(self, step: RecordedMicroStep, key: object) -> None:
+        self.step, self.key = step, key
+
+    def replay(self) -> None:
+        for other in self.step.recordings.values():
+            for gradient in other.gradients:
+                gradient.fill_(torch.nan)
+        mine = self.step.recordings[self.key]
+        loss, found = self.step.run(mine.batch)
+        mine.loss.copy_(loss)
+        for own, gradient in zip(mine.gradients, found, strict=True):
+            own.copy_(gradient)
+
+
+def recorded_on_cpu(model: GPT, lengths: Sequence[int]) -> RecordedMicroStep:
+    """With a recording for rows of each of `lengths`."""
+    step = RecordedMicroStep(model.loss, list(model.parameters()))
+    for length in lengths:
+        key, ids = (0, (1, length), None, 128), torch.zeros(1, length, dtype=torch.int64)
+        batch = Batch(ids, ids.clone(), None, 128)
+        step.recordings[key] = Recording(Again(step, key), batch, *step.run(batch))
+    return step
+
+
+def test_gradients_of_recordings_add_up_until_they_are_cleared():
+    plain, recorded = tiny("cpu"), tiny("cpu")
+    slow, fast = PlainMicroStep(plain.loss), recorded_on_cpu(recorded, (128, 100))
+    assert not gradients(recorded)
+    for lengths in ((128,), (100,), (128, 100), (128, 128, 100), (100,), (100, 128)):
+        for place, length in enumerate(lengths):
+            whole = batch_of(place, "cpu")
+            batch = Batch(whole.ids[:, :length], whole.targets[:, :length], None, 128)
+            torch.testing.assert_close(slow(batch, share=2, phase=0), fast(batch, share=2, phase=0).clone())
+        torch.testing.assert_close(gradients(plain), gradients(recorded))
+        plain.zero_grad()
+        recorded.zero_grad()
+
+
+def test_a_single_call_hands_its_gradients_out_as_they_are():
     model = tiny("cpu")
-    model.loss(batch_of(1, "cpu")).backward()
-    places = [parameter.grad.data_ptr() for parameter in model.parameters()]
-    clear_gradients(list(model.parameters()), keep=True)
-    assert places == [parameter.grad.data_ptr() for parameter in model.parameters()]
-    assert not any(gradient.any() for gradient in gradients(model))
+    step = recorded_on_cpu(model, (128,))
+    step(batch_of(1, "cpu"), share=1, phase=0)
+    (recording,) = step.recordings.values()
+    assert all(mine.grad is own for mine, own in zip(model.parameters(), recording.gradients, strict=True))
+    assert not step.sums
 
 
 @pytest.mark.gpu
@@ -59,5 +102,10 @@ def test_a_recording_does_what_it_recorded(packed: bool):
         torch.testing.assert_close(slow(batch, share=share, phase=0), fast(batch, share=share, phase=0).clone())
     torch.testing.assert_close(gradients(plain), gradients(recorded), rtol=2e-2, atol=1e-3)
     assert len(fast.recordings) == 1
+    for model in (plain, recorded):
+        model.zero_grad()
+    slow(batch, share=1, phase=0)
+    fast(batch, share=1, phase=0)
+    torch.testing.assert_close(gradients(plain), gradients(recorded), rtol=2e-2, atol=1e-3)
     fast(batch_of(4, "cuda", (9,) if packed else ()), share=1, phase=1)
     assert len(fast.recordings) == 2
