@@ -1,28 +1,49 @@
 """One script from a run: what is reachable under its configuration, in dependency order, imports of others first."""
 
 import ast
-from collections.abc import Callable, Mapping
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from paramgolf.bundle.backends import unused_backends, without_backends
+from paramgolf.bundle.direct import with_methods_apart
 from paramgolf.bundle.fold import folded
 from paramgolf.bundle.gather import Gathered
-from paramgolf.bundle.guards import errors_gone_on_from, unguarded, void_names, without_checks
-from paramgolf.bundle.heard import quieter
-from paramgolf.bundle.known import Fact, Facts, config_parts
+from paramgolf.bundle.guards import OTHERS, errors_gone_on_from, unguarded, void_names, without_checks
+from paramgolf.bundle.heard import quieter, without_settings_repeated
+from paramgolf.bundle.known import Fact, Facts, OneOf, config_parts
 from paramgolf.bundle.observed import STRUCTURAL, observed_attributes, outlined
-from paramgolf.bundle.passed import assumed_fields, known_fields, known_parameters, known_results
+from paramgolf.bundle.passed import (
+    assumed_fields,
+    known_fields,
+    known_parameters,
+    known_results,
+    records_read_by_name,
+)
+from paramgolf.bundle.quiet import quiet_functions
 from paramgolf.bundle.reach import Reach, Reached, Rewrite
+from paramgolf.bundle.records import ByName
 from paramgolf.bundle.slim import Unasserted, Unregistered, copied, slim
-from paramgolf.bundle.stand_ins import ARTIFACT_STAND_INS, stand_ins_of
+from paramgolf.bundle.stand_ins import ARTIFACT_STAND_INS, METHOD_STAND_INS, stand_ins_of
 from paramgolf.bundle.tidy import simplified
-from paramgolf.bundle.units import Definition, Units, import_order, read_units, transplanted
-from paramgolf.bundle.unread import Dropped, spared, unread_names, without_unread
+from paramgolf.bundle.units import (
+    Definition,
+    Units,
+    import_order,
+    read_units,
+    transplanted,
+    with_methods_replaced,
+)
+from paramgolf.bundle.unread import Dropped, spared, unasked_keys, unread_names, without_keys, without_unread
 from paramgolf.bundle.unused import without_unused
 from paramgolf.config import source
+from paramgolf.model.gpt import GPT
 from paramgolf.run import Run
 
 ENTRY_MODULE, ENTRY = "paramgolf.bundle.script", "main_script"
@@ -30,7 +51,7 @@ STAND_IN_MODULE, ARTIFACT_MODULE = "paramgolf.bundle.stand_ins", "paramgolf.bund
 OPEN = "SCRIPT_CODER"
 """What a stand-in leaves for the bundler to write."""
 WEAK = frozenset({"TERMS", "TECHNIQUES"})
-ROUNDS = 6
+ROUNDS = 4
 """What is known is gathered again this often at most; what the last round found is true already."""
 OPTIONAL = frozenset({"triton", "flash_attn", "flash_attn_interface"})
 """Libraries that a script does without where they are not installed; the package asks before it uses them."""
@@ -57,7 +78,7 @@ def own_units() -> Units:
 @cache
 def quiet_units() -> Units:
     """The same with nothing gathered that a script does not tell."""
-    return quieter(own_units())
+    return quieter(without_settings_repeated(own_units()))
 
 
 def without_checkpoints(run: Run) -> Run:
@@ -65,7 +86,20 @@ def without_checkpoints(run: Run) -> Run:
     return replace(run, train=replace(run.train, checkpoint_seconds=0.0, checkpoint_steps=0))
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Without searches for cycles, of which syntax trees have none: a quarter of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 @lru_cache(maxsize=4)
+@undisturbed()
 def amalgamate(whole_run: Run) -> Script:
     """The script of a run.
 
@@ -73,15 +107,18 @@ def amalgamate(whole_run: Run) -> Script:
     to, then folded with what the configuration says, with what is passed to functions, and without guards.
     """
     run = without_checkpoints(whole_run)
-    units = transplanted(quiet_units(), STAND_IN_MODULE, stand_ins_of(run))
+    units = with_methods_replaced(quiet_units(), STAND_IN_MODULE, METHOD_STAND_INS)
+    units = transplanted(units, STAND_IN_MODULE, stand_ins_of(run))
     units = transplanted(units, ARTIFACT_MODULE, ARTIFACT_STAND_INS)
     closed, first = closed_classes(run, units)
+    units = with_methods_apart(units, {type(part) for part in config_parts(run) if type(part).__name__ in closed})
     facts = Facts(run, closed=closed, changed=replaced_fields(first) | OWN_CHANGES)
     facts.fixed[Run, "digest"] = whole_run.digest
+    facts.globals = {OPEN: OneOf((run.artifact.coder,))}
     model = outlined(run)
     facts.observed = observed_attributes(model, first.definitions)
     facts.structure = {work.__name__: (work, model) for work in STRUCTURAL}
-    facts = sharpest(facts, run, units, assumed_fields(first))
+    facts = sharpest(facts, run, units, assumed_fields(first), model)
     caught = errors_gone_on_from((item.module, item.node) for item in first.definitions)
     known = RewriteFacts(facts, units, caught, unused_backends(run, facts, units))
     void: frozenset[str] = frozenset()
@@ -94,17 +131,30 @@ def amalgamate(whole_run: Run) -> Script:
         void, dropped = void | found, dropped | unread
     while True:
         before = ast_size(whole)
-        table = {(item.module, item.name): item.node for item in without_unused(whole.definitions)}
+        looked_at(whole, facts, units)
+        table = {(item.module, item.name): item.node for item in without_unused(whole.definitions, facts.quiet)}
         dropped |= unread_names(whole.definitions, facts)
-        whole = reached(run, units, partial(tabled, table=table, dropped=dropped), dropped)
+        whole = reached(run, units, partial(tabled, table=table, dropped=dropped, facts=facts), dropped)
         if ast_size(whole) == before:
             return script_of(whole, partial(spelled_without, dropped=dropped), run, units)
 
 
-def tabled(item: Definition, *, table: Mapping[tuple[str, str], ast.stmt], dropped: Dropped) -> ast.stmt:
+def tabled(item: Definition, *, table: Mapping[tuple[str, str], ast.stmt], dropped: Dropped, facts: Facts) -> ast.stmt:
     """A copy of what the table has for a definition, without what nobody reads."""
     node = copied(table.get((item.module, item.name), item.node))
-    return simplified(without_unread(node, item.module, dropped))
+    node = without_keys(ByName(facts.named).visit(node), facts.unasked)
+    return simplified(without_unread(node, item.module, dropped, facts), facts.quiet)
+
+
+def looked_at(whole: Reached, facts: Facts, units: Units) -> None:
+    """Note what the program as it is now reads of records."""
+    gathered = Gathered()
+    for item in whole.definitions:
+        folded(item.node, facts, units, item.module, gathered)
+    facts.named = records_read_by_name(whole, gathered)
+    facts.altered = frozenset(gathered.overwritten | gathered.replaced.keys())
+    facts.unasked = unasked_keys(whole.definitions)
+    facts.quiet = quiet_functions((item.node for item in whole.definitions), (*OTHERS, torch.optim.Optimizer))
 
 
 def ast_size(program: Reached) -> int:
@@ -123,7 +173,7 @@ def closed_classes(run: Run, units: Units) -> tuple[frozenset[str], Reached]:
         closed -= made
 
 
-def sharpest(facts: Facts, run: Run, units: Units, assumed: Mapping[tuple[type, str], Fact]) -> Facts:
+def sharpest(facts: Facts, run: Run, units: Units, assumed: Mapping[tuple[type, str], Fact], model: GPT) -> Facts:
     """All that can be found out.
 
     First, what is `assumed` of fields: if every place that makes a record keeps to it while all others do, all do. What
@@ -135,6 +185,8 @@ def sharpest(facts: Facts, run: Run, units: Units, assumed: Mapping[tuple[type, 
         if len(kept) == len(assumed):
             break
         assumed = kept
+    # What is left of the program assigns less to the modules of the model.
+    found.observed = observed_attributes(model, folded_program(found, run, units, Gathered()).definitions)
     for _ in range(ROUNDS):
         before, found = found, sharper(found, run, units)
         if (found.parameters, found.attributes) == (before.parameters, before.attributes):
@@ -145,13 +197,21 @@ def sharpest(facts: Facts, run: Run, units: Units, assumed: Mapping[tuple[type, 
 def sharper(facts: Facts, run: Run, units: Units) -> Facts:
     """`facts` with what the program folded by them passes to functions and keeps in attributes."""
     gathered = Gathered()
+    whole = folded_program(facts, run, units, gathered)
+    attributes = {**known_results(whole, gathered), **gathered.attributes(), **known_fields(whole, gathered)}
+    found = facts.sharpened(known_parameters(whole, gathered), attributes)
+    found.named = records_read_by_name(whole, gathered)
+    found.altered = frozenset(gathered.overwritten | gathered.replaced.keys())
+    return found
+
+
+def folded_program(facts: Facts, run: Run, units: Units, gathered: Gathered) -> Reached:
+    """The program folded by `facts`."""
 
     def rewrite(item: Definition) -> ast.stmt:
         return folded(spelled_out(item, facts.closed), facts, units, item.module, gathered)
 
-    whole = reached(run, units, rewrite)
-    attributes = {**known_results(whole, gathered), **gathered.attributes(), **known_fields(whole, gathered)}
-    return facts.sharpened(known_parameters(whole, gathered), attributes)
+    return reached(run, units, rewrite)
 
 
 class RewriteFacts(NamedTuple):
@@ -167,11 +227,15 @@ class RewriteFacts(NamedTuple):
 
 def lightened(item: Definition, *, known: RewriteFacts, void: frozenset[str], dropped: Dropped) -> ast.stmt:
     """A definition without dead branches, guards and what only these needed."""
+    if item.name == OPEN:
+        coder = spared(source(known.facts.parts[0].artifact.coder), dropped)
+        return ast.parse(f"{OPEN} = {coder}").body[0]
     item = item._replace(node=without_backends(item, known.unused))
     item = item._replace(node=spelled_out(item, known.facts.closed))
     node = simplified(folded(item.node, known.facts, known.units, item.module, Gathered()))
     node = without_checks(simplified(unguarded(node, item.module, known.caught, void)), known.facts.closed)
-    return simplified(without_unread(node, item.module, dropped))
+    node = ByName(known.facts.named).visit(node)
+    return simplified(without_unread(node, item.module, dropped, known.facts))
 
 
 def reached(run: Run, units: Units, rewrite: Rewrite, dropped: Dropped = frozenset()) -> Reached:
@@ -215,7 +279,7 @@ def script_of(whole: Reached, spelled: Callable[[Any], str], run: Run, units: Un
     readable, lean, sizes = [*always], [*always], dict[str, int]()
     guarded: tuple[list[str], list[str]] = ([], [])
     for item in sorted(whole.definitions, key=lambda item: (item.name == OPEN, order[item.module], item.line)):
-        node = Unregistered().visit(filled(item, spelled(run.artifact.coder)))
+        node = Unregistered().visit(copied(item.node))
         texts = ast.unparse(node), ast.unparse(slim(copied(node)))
         sizes[item.module] = sizes.get(item.module, 0) + len(texts[1])
         needs = {line for lines in units[item.module].theirs.values() for line in lines} & {*perhaps}
@@ -240,10 +304,3 @@ def parted_imports(lines: frozenset[str]) -> tuple[list[str], list[str]]:
     ordered = sorted(lines, key=lambda line: (not line.startswith("import"), line))
     perhaps = [line for line in ordered if line.split()[1].split(".")[0] in OPTIONAL]
     return [line for line in ordered if line not in perhaps], perhaps
-
-
-def filled(item: Definition, coder: str) -> ast.stmt:
-    """A copy of a definition, with the run's coder where a stand-in leaves it open."""
-    if item.name == OPEN:
-        return ast.parse(f"{OPEN} = {coder}").body[0]
-    return copied(item.node)

@@ -17,6 +17,8 @@ from paramgolf.model.attention import KERNELS
 from paramgolf.run import Run
 
 ATTENTION, PREFERRED, BASE = "paramgolf.model.attention", "preferred", "sdpa"
+MPS = "mps"
+"""A kind of device that scripts do not run on."""
 ALWAYS_THERE = frozenset({"flex", "cudnn", "sdpa"})
 """Backends that every chip of a contest has: Hopper or later, with the torch that this package asks for."""
 
@@ -88,7 +90,12 @@ class WithoutBackends(ast.NodeTransformer):
 
 def without_backends(item: Definition, unused: frozenset[str]) -> ast.stmt:
     """The statement of a definition, a copy if it is of the module that knows backends."""
-    if item.module != ATTENTION or not unused:
+    other = any(isinstance(inner, ast.Constant) and inner.value == MPS for inner in ast.walk(item.node))
+    if other and item.module != ATTENTION:
+        unused = frozenset({MPS})
+    elif item.module != ATTENTION or not unused:
         return item.node
+    else:
+        unused |= {MPS}
     node = WithoutBackends(unused).visit(copied(item.node))
     return node if isinstance(node, ast.stmt) else ast.Pass()

@@ -5,9 +5,11 @@ import dataclasses
 import itertools
 import operator
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, NamedTuple, cast, get_type_hints
 
-from paramgolf.bundle.known import Fact, Facts, Instance, OneOf, distinct, live
+from paramgolf.bundle.bindings import single_assignments
+from paramgolf.bundle.known import Fact, Facts, Instance, OneOf, distinct, hints_of, live
 from paramgolf.bundle.units import Home, Units, home_of
 
 Scope = dict[str, Fact]
@@ -68,7 +70,7 @@ class Evaluator:
         if isinstance(node, ast.Constant):
             return OneOf((node.value,))
         if isinstance(node, ast.Name):
-            return scope.get(node.id)
+            return scope[node.id] if node.id in scope else self.facts.globals.get(node.id)
         if isinstance(node, ast.Attribute) and node.attr == "__name__":
             return self.type_name(self.fact(node.value, scope, depth))
         if isinstance(node, ast.Attribute):
@@ -167,8 +169,8 @@ class Evaluator:
         if isinstance(node.func, ast.Attribute) and node.func.attr == AGREED and len(node.args) == 1:
             given = node.args[0]  # what is known is the same on every rank
             return self.combined(lambda *items: items, given.elts, scope, depth) if type(given) is ast.List else None
-        if isinstance(node.func, ast.Attribute) and all(map(is_silent, (node.func, *node.args))) and not node.keywords:
-            return self.facts.attribute(self.fact(node.func.value, scope, depth), f"{node.func.attr}()")
+        if isinstance(node.func, ast.Attribute):
+            return self.method(node, node.func, scope, depth)
         if not isinstance(node.func, ast.Name) or node.func.id in scope:
             return None
         name = node.func.id
@@ -190,7 +192,20 @@ class Evaluator:
         if home is None or home.definition is None:
             return None
         fact = self.tried(node, home, scope, depth)
-        return fact if fact is not None or depth >= DEEPEST else self.through(node, home, scope, depth)
+        if fact is None and depth < DEEPEST:
+            fact = self.through(node, home, scope, depth)
+        return self.facts.returned(live(home.definition.module, home.definition.name)) if fact is None else fact
+
+    def method(self, node: ast.Call, func: ast.Attribute, scope: Scope, depth: int) -> Fact:
+        """A call of a method of ours."""
+        whole, fact = self.fact(func.value, scope, depth), None
+        if all(map(is_silent, (func, *node.args))) and not node.keywords:
+            fact = self.facts.attribute(whole, f"{func.attr}()")
+        if fact is None and isinstance(whole, Instance):
+            return self.facts.returned(getattr(whole.kind, func.attr, None))
+        if fact is None and isinstance(whole, OneOf) and len({type(value) for value in whole.values}) == 1:
+            return self.facts.returned(vars(type(whole.values[0])).get(func.attr))
+        return fact
 
     def asked(self, node: ast.Call, scope: Scope, depth: int) -> Fact:
         """`getattr(part, name, default)` of parts of the configuration that have the attribute, or that have it not."""
@@ -198,12 +213,31 @@ class Evaluator:
             self.fact(node.args[0], scope, depth),
             ast.literal_eval(node.args[1]) if is_text(node.args[1]) else "",
         )
+        if isinstance(fact, Instance) and name and issubclass(fact.kind, tuple):
+            return (
+                self.facts.attribute(fact, name) if hasattr(fact.kind, name) else self.fact(node.args[2], scope, depth)
+            )
         if not isinstance(fact, OneOf) or not name or not all(map(dataclasses.is_dataclass, fact.values)):
             return None
         has = {hasattr(value, name) for value in fact.values}
         if len(has) > 1:
             return None
         return self.facts.attribute(fact, name) if has.pop() else self.fact(node.args[2], scope, depth)
+
+    def each(self, node: ast.expr, scope: Scope) -> Fact:
+        """What annotations say of the items of what a call, or an attribute, gives."""
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in scope:
+            home = home_of(self.units, self.module, node.func.id)
+            made = live(home.definition.module, home.definition.name) if home and home.definition else None
+            return self.facts.items_of(hints_of(made).get("return")) if isinstance(made, FunctionType) else None
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            whole = self.fact(node.func.value, scope)
+            method = getattr(whole.kind, node.func.attr, None) if isinstance(whole, Instance) else None
+            return self.facts.items_of(hints_of(method).get("return")) if isinstance(method, FunctionType) else None
+        if isinstance(node, ast.Attribute):
+            whole = self.fact(node.value, scope)
+            return self.facts.items_of(hints_of(whole.kind).get(node.attr)) if isinstance(whole, Instance) else None
+        return None
 
     def item(self, node: ast.expr, scope: Scope) -> Fact:
         """What is known of every item of `node`."""
@@ -247,7 +281,12 @@ class Evaluator:
         body = [
             item for item in function.body if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
         ]
-        if len(body) != 1 or not isinstance(body[0], ast.Return) or body[0].value is None:
+        *before, last = body
+        if (
+            not isinstance(last, ast.Return)
+            or last.value is None
+            or not all(isinstance(item, ast.Assign) for item in before)
+        ):
             return None
         names = [argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)]
         inner: Scope = dict.fromkeys(names)
@@ -257,7 +296,9 @@ class Evaluator:
         if not all(is_silent(value) for value in (*node.args, *(keyword.value for keyword in node.keywords))):
             return None
         other = Evaluator(self.facts, self.units, home.definition.module if home.definition else self.module)
-        return other.fact(body[0].value, inner, depth + 1)
+        for name, value in single_assignments(function):
+            inner[name] = other.fact(value, inner, depth + 1)
+        return other.fact(last.value, inner, depth + 1)
 
     def combined(self, work: Callable[..., Any], nodes: list[ast.expr], scope: Scope, depth: int) -> Fact:
         """`work` on every combination of the values of `nodes`."""

@@ -6,16 +6,19 @@ there as its value; what has no other reader is then left out of the configurati
 
 import ast
 import dataclasses
-import types
 from typing import Any, cast
 
+from paramgolf.bundle.annotations import evaluated
 from paramgolf.bundle.bindings import argument_names, single_assignments, stored_names
-from paramgolf.bundle.evaluator import EMPTY, Evaluator, Scope
+from paramgolf.bundle.direct import method_known
+from paramgolf.bundle.evaluator import EMPTY, Evaluator, Scope, is_silent
 from paramgolf.bundle.gather import APPLIED, LAUNCHED, METHOD, Gathered, Key, Passed
-from paramgolf.bundle.guards import called
-from paramgolf.bundle.known import Fact, Facts, Instance, OneOf, hints_of, live, names_in
+from paramgolf.bundle.known import Fact, Facts, Instance, OneOf, live, names_in
+from paramgolf.bundle.quiet import called
+from paramgolf.bundle.records import GOES_OVER
 from paramgolf.bundle.slim import KINDS, copied
 from paramgolf.bundle.units import Units, home_of
+from paramgolf.bundle.wholes import Wholes
 
 OF_NOTHING: dict[type[ast.expr], Any] = {
     ast.ListComp: [],
@@ -32,6 +35,7 @@ class Fold(ast.NodeTransformer):
     def __init__(self, facts: Facts, units: Units, module: str, gathered: Gathered) -> None:
         self.evaluator = Evaluator(facts, units, module)
         self.gathered = gathered
+        self.wholes = Wholes(self.evaluator, gathered)
         self.facts = facts
         self.module = module
         self.scope: Scope = {}
@@ -109,6 +113,7 @@ class Fold(ast.NodeTransformer):
             return spelled(OF_NOTHING[type(node)])
         known = dict.fromkeys(stored_names(node))
         for place in node.generators:
+            self.wholes.each_apart(place.target, place.iter, self.scope)
             if isinstance(place.target, ast.Name) and len(node.generators) == 1:
                 known[place.target.id] = self.evaluator.item(place.iter, self.scope)
         return cast(ast.expr, self.hidden(node, known))
@@ -143,6 +148,9 @@ class Fold(ast.NodeTransformer):
         return test if len(kept) == len(test.values) else kept[0] if len(kept) == 1 else ast.BoolOp(test.op, kept)
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        if not all(isinstance(how, ast.Is | ast.IsNot) for how in node.ops):
+            for side in (node.left, *node.comparators):
+                self.wholes.read(side, self.scope)
         return self.as_value(node)
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
@@ -151,7 +159,13 @@ class Fold(ast.NodeTransformer):
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
         return self.as_value(node)
 
+    def visit_Starred(self, node: ast.Starred) -> ast.AST:
+        self.wholes.read(node.value, self.scope)
+        return self.generic_visit(node)
+
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        self.wholes.read(node.value, self.scope)
+        self.wholes.read(node.slice, self.scope)
         return self.as_value(node) if isinstance(node.ctx, ast.Load) else self.generic_visit(node)
 
     def as_value(self, node: ast.expr) -> ast.AST:
@@ -178,8 +192,23 @@ class Fold(ast.NodeTransformer):
             first = node.values[0]
         return first if len(node.values) == 1 or self.evaluator.truth(first, self.scope) is not None else node
 
+    def directly(self, node: ast.Call) -> ast.Call:
+        """A call of a known part of the configuration, or of its method, as one of the function that it comes to."""
+        func = node.func
+        choices = [(func, "__call__"), *([(func.value, func.attr)] if isinstance(func, ast.Attribute) else [])]
+        for whole, method in choices:
+            fact = self.evaluator.fact(whole, self.scope) if is_silent(whole) else None
+            known = method_known(self.evaluator.units, fact.values, method) if isinstance(fact, OneOf) else ""
+            if known:
+                return ast.Call(ast.Name(known, ast.Load()), [whole, *node.args], node.keywords)
+        return node
+
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """Note what is passed; a name that is called does not escape by that."""
+        node = self.directly(node)
+        if isinstance(node.func, ast.Name) and node.func.id in GOES_OVER:
+            for item in node.args:
+                self.wholes.read(item, self.scope)
         if isinstance(node.func, ast.Name) and node.func.id not in self.scope:
             home = home_of(self.evaluator.units, self.module, node.func.id)
             if node.func.id in ("isinstance", "issubclass"):
@@ -255,6 +284,8 @@ class Fold(ast.NodeTransformer):
         return node
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        for target in node.targets:
+            self.wholes.apart(target, node.value, self.scope)
         self.generic_visit(node)
         for target in node.targets:
             for inner in ast.walk(target):
@@ -283,12 +314,24 @@ class Fold(ast.NodeTransformer):
         if node.attr == "__name__":
             return self.worked_out(node)
         whole = self.evaluator.fact(node.value, self.scope)
+        self.wholes.told(node, whole)
         if isinstance(whole, Instance):
             setattr(node, KINDS, {whole.kind})
         elif isinstance(whole, OneOf) and all(dataclasses.is_dataclass(value) for value in whole.values):
             setattr(node, KINDS, {type(value) for value in whole.values})
         fact = self.facts.attribute(whole, node.attr) if isinstance(node.ctx, ast.Load) else None
-        return spelled(fact.values[0]) if isinstance(fact, OneOf) and fact.plain else node
+        if isinstance(fact, OneOf) and fact.plain:
+            return spelled(fact.values[0])
+        return self.property_apart(node, whole) if isinstance(node.ctx, ast.Load) else node
+
+    def property_apart(self, node: ast.Attribute, whole: Fact) -> ast.expr:
+        """A property of a known part of the configuration as a call of the function that it is."""
+        if not isinstance(whole, OneOf) or not is_silent(node.value):
+            return node
+        if not all(isinstance(getattr(type(value), node.attr, None), property) for value in whole.values):
+            return node
+        known = method_known(self.evaluator.units, whole.values, node.attr)
+        return cast(ast.expr, self.visit(ast.Call(ast.Name(known, ast.Load()), [node.value], []))) if known else node
 
     def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
         """What is known stands in the text."""
@@ -315,6 +358,7 @@ class Fold(ast.NodeTransformer):
         fact = self.evaluator.fact(node.iter, self.scope)
         if fact == EMPTY:
             return [inner for item in node.orelse for inner in as_statements(self.visit(item))]
+        self.wholes.each_apart(node.target, node.iter, self.scope)
         self.generic_visit(node)
         return node
 
@@ -343,27 +387,6 @@ def until_the_end(block: list[ast.stmt]) -> list[ast.stmt]:
         place for place, item in enumerate(block) if isinstance(item, ast.Return | ast.Raise | ast.Continue | ast.Break)
     )
     return block[: next(ends, len(block)) + 1]
-
-
-def evaluated(annotation: ast.expr, space: dict[str, Any]) -> Any:
-    """The object that an annotation stands for; None where its names exist for type checkers only."""
-    text = annotation.value if isinstance(annotation, ast.Constant) else ast.unparse(annotation)
-    if not isinstance(text, str):
-        return None
-    try:
-        return hints_of(annotated_probe(text, space)).get("value")
-    except SyntaxError:
-        return None
-
-
-def annotated_probe(text: str, space: dict[str, Any]) -> Any:
-    """A function whose only annotation is `text`, in the name space `space`."""
-
-    def probe() -> None: ...
-
-    function = types.FunctionType(probe.__code__, space)
-    function.__annotations__ = {"value": text}
-    return function
 
 
 def folded(node: ast.stmt, facts: Facts, units: Units, module: str, gathered: Gathered) -> ast.stmt:

@@ -31,6 +31,10 @@ class Gathered:
         """(class, attribute) -> what its own methods assign to it."""
         self.replaced: dict[str, list[Fact]] = {}
         """Field -> what records of whatever class get for it by `replace`."""
+        self.taken_apart: set[type] = set()
+        """Classes of records of which something reads every field."""
+        self.unpacked: set[tuple[str, ...]] = set()
+        """The names that something is taken apart into of which the class is not known."""
         self.overwritten: set[str] = set()
         """Attributes assigned from outside of their object."""
 

@@ -17,72 +17,8 @@ import torch
 
 from paramgolf.bundle.evaluator import is_silent
 from paramgolf.bundle.known import live
+from paramgolf.bundle.quiet import called, is_quiet
 from paramgolf.bundle.tidy import Tidy
-
-QUIET_CALLS = frozenset(
-    {
-        "abs",
-        "all",
-        "any",
-        "bool",
-        "dict",
-        "float",
-        "int",
-        "isinstance",
-        "len",
-        "list",
-        "max",
-        "min",
-        "set",
-        "sorted",
-        "str",
-        "sum",
-        "tuple",
-        "type",
-        "zip",
-        "enumerate",
-        "repr",
-        "id",
-        "getattr",
-        "hasattr",
-        "fields",
-        "isfinite",
-        "isnan",
-        "nonzero",
-        "flatten",
-        "numel",
-        "element_size",
-        "keys",
-        "values",
-        "items",
-        "get",
-        "join",
-        "stat",
-        "exists",
-        "is_file",
-        "startswith",
-        "endswith",
-        "difference",
-        "union",
-        "prod",
-        "crc32",
-        "hex",
-        "item",
-        "dim",
-        "size",
-        "fromkeys",
-        "count",
-        "flatnonzero",
-        "_asdict",
-        "parameters",
-        "named_parameters",
-        "modules",
-        "named_modules",
-        "declared",
-        "artifact_ledger",
-    }
-)
-"""Functions and methods whose calls change nothing."""
 
 CHECK = "__post_init__"
 """The method of a record that checks its fields."""
@@ -92,24 +28,6 @@ OTHERS: tuple[Any, ...] = (
     *(torch.Tensor, torch.Generator, torch.nn.Module, torch.nn.ModuleList, torch.nn.ModuleDict, np.random.Generator),
 )
 """What methods are called on that are not ours."""
-
-
-def is_quiet(node: ast.expr) -> bool:
-    """Whether leaving `node` out changes nothing, as far as names tell."""
-    calls = [inner for inner in ast.walk(node) if isinstance(inner, ast.Call)]
-    named = all(isinstance(call.func, ast.Name | ast.Attribute) and called(call) in QUIET_CALLS for call in calls)
-    return named and not any(isinstance(inner, ast.NamedExpr | ast.Yield | ast.Await) for inner in ast.walk(node))
-
-
-def called(call: ast.Call) -> str:
-    """The last name of what is called."""
-    return (
-        call.func.id
-        if isinstance(call.func, ast.Name)
-        else call.func.attr
-        if isinstance(call.func, ast.Attribute)
-        else ""
-    )
 
 
 class Unguard(ast.NodeTransformer):

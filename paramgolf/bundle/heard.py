@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 from paramgolf.bundle.slim import BodiesFilled, copied
+from paramgolf.bundle.tidy import simplified
 from paramgolf.bundle.units import Definition, Unit, Units, home_of
 
 LOG_MODULE, LOG_TABLE, EVENT, RESULT = "paramgolf.challenge_log", "GRAMMAR", "event", "Result"
@@ -20,8 +21,40 @@ TOLD = frozenset(
 )
 """Fields of `Result` that a script writes; a run of the package writes all."""
 
+SETTINGS = frozenset({"tokenizer", "dataset", "heads", "tied"})
+"""Values of events; the lines that show them say what the configuration of a script says, or where it lay."""
+
 Heard = Mapping[str, frozenset[str]]
 """Kind of an event -> what of it some line of the log shows."""
+
+
+class LinesLeftOut(ast.NodeTransformer):
+    """Leaves lines out of lists of lines."""
+
+    def visit_List(self, node: ast.List) -> ast.expr:
+        node.elts = [item for item in node.elts if not SETTINGS & looked_up(item)]
+        return node
+
+    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
+        return node
+
+
+def looked_up(node: ast.AST) -> set[str]:
+    """The values of an event that an expression shows."""
+    parts = (inner for inner in ast.walk(node) if isinstance(inner, ast.Subscript))
+    return {str(part.slice.value) for part in parts if isinstance(part.slice, ast.Constant)}
+
+
+def without_settings_repeated(units: Units) -> dict[str, Unit]:
+    """The package without lines of the log that only say what the script was told or what its data are called."""
+    unit = units[LOG_MODULE]
+    new = {}
+    for name, item in unit.definitions.items():
+        node = item.node
+        if isinstance(node, ast.FunctionDef) and EVENT in plain_parameters(node):
+            node = simplified(LinesLeftOut().visit(copied(node)), frozenset({"join"}))
+        new[name] = item._replace(node=node)
+    return {**units, LOG_MODULE: unit._replace(definitions=new)}
 
 
 def heard_events(units: Units) -> Heard:

@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from paramgolf.bundle.guards import OTHERS, called
+from paramgolf.bundle.guards import OTHERS
+from paramgolf.bundle.quiet import called
 
 FIELD_SPACE, GLOBAL_SPACE, KEYWORD_SPACE = -1, -2, -3
 """Where all fields, all globals, and all parameters passed by name must differ; functions are counted from 0."""

@@ -10,12 +10,14 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from paramgolf.bundle.guards import called
 from paramgolf.bundle.identifiers import bound_names
 from paramgolf.bundle.order import LOUD, comes_first, evaluation, heads_of, is_loud, may_stand, only_names_before
+from paramgolf.bundle.quiet import called
 from paramgolf.bundle.slim import copied, with_part
 
 Names = set[str]
+MOST_NAMES = 35
+"""Names that one function may have after something has been put into it: each wants a letter of its own."""
 
 
 class Callee(NamedTuple):
@@ -168,6 +170,8 @@ class Inliner:
         bound = set(bound_names(function))
         free = {name for name in words_in(callee.node) if name in self.outside} - set(bound_names(callee.node))
         given = arguments_of(call, callee)
+        if is_crowded(function, callee.node):
+            return None
         if given is None or free & bound or not may_stand(callee.node, head, call):
             return None
         node = renamed(callee.node, here | self.outside)
@@ -199,6 +203,12 @@ class Inliner:
             return [*before, *rest] or [ast.Pass()]
         result = body[-1].value if isinstance(body[-1], ast.Return) and body[-1].value else ast.Constant(None)
         return [*before, *rest, with_part(statement, call, result)]
+
+
+def is_crowded(function: ast.FunctionDef, callee: ast.FunctionDef) -> bool:
+    """Whether two functions in one would have more names than there are short ones for."""
+    words = [*words_in(callee)]
+    return len(words) > MOST_NAMES // 2 and len({*words, *words_in(function)}) > MOST_NAMES
 
 
 def always_returns(body: list[ast.stmt]) -> bool:

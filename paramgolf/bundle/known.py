@@ -9,9 +9,9 @@ import dataclasses
 import importlib
 import math
 import sys
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Generator, Iterator, Mapping
 from functools import cache
-from types import ModuleType, NoneType
+from types import FunctionType, ModuleType, NoneType
 from typing import Any, NamedTuple, get_args, get_origin
 
 from paramgolf.bundle.units import OURS
@@ -58,11 +58,23 @@ class Facts:
         """(class, attribute) -> what it is in every object."""
         self.observed: Mapping[tuple[type, str], Fact] = {}
         """The same of the modules of the model, as they were found."""
+        self.named: Mapping[str, tuple[str, ...]] = {}
+        """Records of which fields are read by name only, with their fields."""
+        self.altered: frozenset[str] = frozenset()
+        """Names of fields that something assigns, or replaces, in a record that is made."""
+        self.quiet: frozenset[str] = frozenset()
+        """Functions and methods of the program that change nothing."""
+        self.unasked: frozenset[str] = frozenset()
+        """Keys of a loader's state that nothing asks for."""
+        self.globals: Mapping[str, Fact] = {}
+        """What names at the top of a module mean."""
         self.structure: Mapping[str, tuple[Callable[..., Any], Any]] = {}
         """Functions of the model's structure and parts of the configuration, each with the model."""
 
     def sharpened(
-        self, parameters: Mapping[tuple[str, str], Mapping[str, Fact]], attributes: Mapping[tuple[type, str], Fact]
+        self,
+        parameters: Mapping[tuple[str, str], Mapping[str, Fact]],
+        attributes: Mapping[tuple[type, str], Fact],
     ) -> "Facts":
         """The same with what is known of parameters and attributes."""
         other = copy.copy(self)
@@ -88,6 +100,11 @@ class Facts:
             return OneOf((*fact.values, None)) if isinstance(fact, OneOf) else None
         return self.of_class(kind) if get_origin(kind) is None else None
 
+    def items_of(self, kind: Any) -> Fact:
+        """What an annotation of something that is gone over says of its items."""
+        inside = [item for item in get_args(kind) if item is not ...]
+        return self.annotated(inside[0]) if len(inside) == 1 or get_origin(kind) in (Generator,) else None
+
     def attribute(self, fact: Fact, name: str) -> Fact:
         """What is known of `value.name`."""
         if isinstance(fact, OneOf):
@@ -103,7 +120,16 @@ class Facts:
         if not all(name in fields_of(value) or is_class_constant(type(value), name) for value in values):
             return None
         found = distinct(tuple(self.fixed.get((type(value), name)) or getattr(value, name) for value in values))
-        return OneOf(found) if all(is_fixed(value) for value in found) else None
+        if all(is_fixed(value) for value in found):
+            return OneOf(found)
+        made = {type(value) for value in found}
+        return self.of_class(made.pop()) if len(made) == 1 else None
+
+    def returned(self, function: Any) -> Fact:
+        """What the annotation of a function, or of a class that is called, says of its result."""
+        if isinstance(function, type):
+            return self.of_class(function)
+        return self.annotated(hints_of(function).get("return")) if isinstance(function, FunctionType) else None
 
     def of_instance(self, kind: type, name: str) -> Fact:
         """The attribute of an object of ours: by the annotation in its class or its property's."""

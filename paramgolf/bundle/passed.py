@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from paramgolf.bundle.gather import APPLIED, LAUNCHED, METHOD, Gathered, literal_fact
 from paramgolf.bundle.known import Fact, live
 from paramgolf.bundle.reach import Reached, mentioned_strings
+from paramgolf.bundle.records import field_names
 from paramgolf.bundle.slim import keeps_annotations
 from paramgolf.bundle.units import OURS, Definition
 
@@ -91,6 +92,26 @@ def known_fields(program: Reached, gathered: Gathered) -> dict[tuple[type, str],
     return found
 
 
+def records_read_by_name(program: Reached, gathered: Gathered) -> dict[str, tuple[str, ...]]:
+    """Records, made by plain calls of their class, of which nothing reads all fields; each with its fields."""
+    apart = {base for kind in gathered.taken_apart for base in kind.__mro__} | gathered.taken_apart
+    found = {}
+    for item, kind, fields in records(program):
+        perhaps = object in gathered.taken_apart or any(sounds_like(names, [*fields]) for names in gathered.unpacked)
+        whole = kind in apart or (perhaps and issubclass(kind, tuple))
+        makes = any(isinstance(inner, ast.Name) and inner.id in ("cls", "type") for inner in ast.walk(item.node))
+        if not whole and not makes and (item.module, item.name) not in gathered.escaped:
+            found[item.name] = field_names(kind)
+    return found
+
+
+def sounds_like(names: tuple[str, ...], fields: list[str]) -> bool:
+    """Whether what is taken apart into `names` may be a record with `fields`: as many, one of them called alike."""
+    return len(names) == len(fields) and any(
+        name.strip("_") == field for name, field in zip(names, fields, strict=True)
+    )
+
+
 def known_results(program: Reached, gathered: Gathered) -> dict[tuple[type, str], Fact]:
     """What properties, and methods (with brackets after their name), give that give the same plain value always.
 
@@ -117,9 +138,10 @@ def known_results(program: Reached, gathered: Gathered) -> dict[tuple[type, str]
 
 def is_idle(part: ast.stmt) -> bool:
     """Whether a statement of a function does nothing but document it or keep a plain value for it."""
-    value = part.value if isinstance(part, ast.Expr | ast.Assign) else None
+    value = part.value if isinstance(part, ast.Expr | ast.Assign | ast.AnnAssign) else None
     return isinstance(value, ast.Constant) and not any(
-        isinstance(target, ast.Attribute | ast.Subscript) for target in getattr(part, "targets", ())
+        isinstance(target, ast.Attribute | ast.Subscript)
+        for target in getattr(part, "targets", [getattr(part, "target", None)])
     )
 
 

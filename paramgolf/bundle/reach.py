@@ -40,6 +40,8 @@ class Reach:
         self.imports: set[tuple[str, str]] = set()
         self.mentioned: dict[str, set[type] | None] = {}
         """Attribute -> the types of what it is asked of; None: it may be anything."""
+        self.called: dict[str, set[type] | None] = {}
+        """The same of attributes that may be functions: no item of them is asked for."""
         self.waiting: list[tuple[str, str]] = []
         self.members: dict[tuple[str, str], dict[str, ast.stmt]] = {}
         """Of each class, the methods that are not reached yet."""
@@ -127,8 +129,9 @@ class Reach:
         """Ask for every name in `node` and note what it mentions."""
         bare = slim(copied(node))
         for name, kinds in mentions(bare):
-            before = self.mentioned.setdefault(name, set())
-            self.mentioned[name] = None if before is None or kinds is None else before | kinds
+            noted(self.mentioned, name, kinds)
+        for name, kinds in mentions(bare, of_functions=True):
+            noted(self.called, name, kinds)
         for name in sorted(global_names(bare)):
             self.want(module, name)
 
@@ -136,24 +139,36 @@ class Reach:
         """Read the methods that have been mentioned since; whether there were any."""
         found = False
         for key, rest in self.members.items():
-            for name in [name for name in rest if self.is_mentioned(key, name)]:
+            for name in [name for name, node in rest.items() if self.is_mentioned(key, name, node)]:
                 self.read(key[0], rest.pop(name))
                 found = True
         return found
 
-    def is_mentioned(self, key: tuple[str, str], name: str) -> bool:
-        """Whether something may ask an object of the class `key` for `name`."""
-        kinds = self.mentioned.get(name, set())
+    def is_mentioned(self, key: tuple[str, str], name: str, node: ast.stmt) -> bool:
+        """Whether something may ask an object of the class `key` for its method `name`."""
+        plain = not getattr(node, "decorator_list", ())
+        kinds = (self.called if plain else self.mentioned).get(name, set())
         own = live(*key)
         if kinds is None or own is None:
             return kinds is None or bool(kinds)
         return any(issubclass(own, kind) or issubclass(kind, own) for kind in kinds)
 
 
-def mentions(node: ast.AST) -> Iterator[tuple[str, set[type] | None]]:
-    """Names of attributes that `node` asks for, with the types that folding found; strings too, beside a `getattr`."""
-    for inner in ast.walk(node):
-        if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Load):
+def noted(table: dict[str, set[type] | None], name: str, kinds: set[type] | None) -> None:
+    """Add to what a table says of a name."""
+    before = table.setdefault(name, set())
+    table[name] = None if before is None or kinds is None else before | kinds
+
+
+def mentions(node: ast.AST, *, of_functions: bool = False) -> Iterator[tuple[str, set[type] | None]]:
+    """Names of attributes that `node` asks for, with the types that folding found; strings too, beside a `getattr`.
+
+    `of_functions`: those alone that may be functions, as no item of them is asked for.
+    """
+    every = list(ast.walk(node))
+    others = {id(inner.value) for inner in every if isinstance(inner, ast.Subscript)} if of_functions else set()
+    for inner in every:
+        if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Load) and id(inner) not in others:
             yield inner.attr, getattr(inner, KINDS, None)
     for name in mentioned_strings(node):
         yield name, None

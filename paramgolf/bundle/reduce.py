@@ -1,6 +1,7 @@
 """A run made small enough for a proof on a CPU: every technique of it, few channels, bytes for text."""
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,18 +29,20 @@ CAPS = {
     "length": 32 * ROW,
 }
 """Largest values of settings that cost time, wherever in the configuration they stand."""
+CALIBRATION_CAPS = {**CAPS, "sequences": 4, "length": 2 * ROW}
+"""The same of quantization: where a model writes the text that it is calibrated on, a token costs a forward pass."""
 
 
-def capped(value: Any) -> Any:
-    """A part of a configuration with every setting of `CAPS` at most that."""
+def capped(value: Any, caps: Mapping[str, int]) -> Any:
+    """A part of a configuration with every setting of `caps` at most that."""
     if isinstance(value, tuple):
-        return tuple(capped(item) for item in value)
+        return tuple(capped(item, caps) for item in value)
     if not is_dataclass(value) or isinstance(value, type):
         return value
     changes = {}
     for item in fields(value):
         old = getattr(value, item.name)
-        new = min(old, CAPS[item.name]) if item.name in CAPS and type(old) is int else capped(old)
+        new = min(old, caps[item.name]) if item.name in caps and type(old) is int else capped(old, caps)
         if new is not old:
             changes[item.name] = new
     return replace(value, **changes) if changes else value
@@ -47,7 +50,7 @@ def capped(value: Any) -> Any:
 
 def reduced_run(run: Run, steps: int = 4, dim: int = 64) -> Run:
     """`run` with all its techniques, at `dim` channels and `steps` steps of 256 tokens."""
-    small = replace(run, quant=capped(run.quant), evaluate=capped(run.evaluate))
+    small = replace(run, quant=capped(run.quant, CALIBRATION_CAPS), evaluate=capped(run.evaluate, CAPS))
     return replace(
         small,
         contest=Contest(name="proof", artifact_bytes=run.contest.artifact_bytes),

@@ -13,7 +13,9 @@ import brotli
 
 from paramgolf.bundle.enumerations import with_numbered_members
 from paramgolf.bundle.inline import with_calls_inlined
+from paramgolf.bundle.leftovers import without_leftovers
 from paramgolf.bundle.mixing import coded_bits, mixed_code, mixed_text
+from paramgolf.bundle.records import given_by_place
 from paramgolf.bundle.rename import library_words, with_short_names
 from paramgolf.bundle.slim import slim
 from paramgolf.bundle.temporaries import without_temporaries
@@ -43,9 +45,9 @@ def minified(lean: str) -> str:
 
     Raises `UsageError` when python-minifier is not installed.
     """
-    tree = without_temporaries(with_numbered_members(ast.parse(lean)))
+    tree = without_temporaries(with_numbered_members(given_by_place(ast.parse(lean))))
     known = frozenset(library_words(tree) | whole_words(tree))
-    tree = without_temporaries(with_calls_inlined(tree, known))
+    tree = without_leftovers(without_temporaries(with_calls_inlined(tree, known)))
     return small(ast.unparse(with_short_names(ast.parse(ast.unparse(tree)))))
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paramgolf.artifact.slots import StreamPart, coder_of
+from paramgolf.artifact.slots import StreamPart
+from paramgolf.bundle.stand_ins import SCRIPT_CODER
 from paramgolf.parts import Role
 from paramgolf.stored import NUMBER_TYPES, Stored, StreamKind, rows_and_columns
 from paramgolf.terms import TERMS
@@ -124,7 +125,7 @@ def lean_unpack(data: bytes, expected: Expectation, *, digest: str) -> dict[str,
         identity, size, length = sizes.get(label, (0, 0, 0))
         blob, rest, start = rest[:size], rest[size:], 0
         if identity:
-            blob = coder_of(identity, ()).decode(blob, length, lean_parts(items, arrays))
+            blob = SCRIPT_CODER.decode(blob, length, lean_parts(items, arrays))
         for _, key, place, piece, _ in items:
             flat = np.frombuffer(blob[start : start + piece.size], NUMBER_TYPES[piece.kind].numpy)
             arrays[*key, place] = torch.from_numpy(flat.copy()).view(piece.shape)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import sentencepiece
+import torch
+from torch import Tensor
 
 from paramgolf.data.bytecount import SPACE_PIECE, ByteTable, pure_byte_table
 from paramgolf.data.shards import SHARD_HEADER_BYTES, Ids
 from paramgolf.data.validation import ValStream
+from paramgolf.evaluate.evaluation import Evaluation
+from paramgolf.evaluate.tally import Tally
 from paramgolf.run import Run
 from paramgolf.train.signals import StopRequest
 
@@ -64,6 +69,67 @@ def carried_coder(identity: int, known: Any) -> Any:
 def quack_is_absent(x: Any) -> bool:
     """In place of `quack_runs`: a script asks for no library beside those of the contest."""
     return False
+
+
+def nothing_is_resumed(shards: Sequence[Path], tokenizer: Any) -> str:
+    """In place of `data_fingerprint`."""
+    return ""
+
+
+def gpu_or_cpu(wanted: str, local_rank: int = 0) -> torch.device:
+    """In place of `pick_device`."""
+    chip = wanted != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda", local_rank) if chip else torch.device("cpu")
+
+
+def chip_name(device: torch.device) -> str:
+    """In place of `device_name`."""
+    return torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
+
+
+def tallied(
+    protocol: Any,
+    bench: Any,
+    target_bytes: Tensor,
+    *,
+    reduce: Callable[[Tensor], Tensor],
+    told: Callable[[float], None],
+) -> Evaluation:
+    """In place of `evaluate`: costs are fetched as they come, and no target is counted twice."""
+    began = time.perf_counter()
+    nats = torch.zeros(len(target_bytes), dtype=torch.float64)
+    for scored in protocol(bench):
+        nats.index_add_(0, scored.positions[scored.counted], scored.nats.cpu()[scored.counted].double())
+    tally = Tally(float(reduce(nats).sum()), int(target_bytes.long().sum()), len(nats))
+    return Evaluation(tally, time.perf_counter() - began)
+
+
+def tensors_within(thing: Any) -> list[Tensor]:
+    """The tensors that an object holds, however deep."""
+    if isinstance(thing, Tensor):
+        return [thing]
+    parts = (
+        thing
+        if isinstance(thing, tuple | list)
+        else thing
+        if isinstance(thing, dict)
+        else getattr(thing, "__dict__", {})
+    )
+    return [
+        tensor for part in (parts.values() if isinstance(parts, dict) else parts) for tensor in tensors_within(part)
+    ]
+
+
+def copied_state(self: Any) -> list[tuple[Tensor, Tensor]]:
+    """In place of `Optimizer.snapshot`: every tensor that it holds, with a copy."""
+    return [(tensor, tensor.clone()) for tensor in tensors_within(self)]
+
+
+@torch.no_grad()
+def copied_back(self: Any, state: list[tuple[Tensor, Tensor]]) -> None:
+    """In place of `Optimizer.load_state_dict`."""
+    for tensor, before in state:
+        tensor.copy_(before)
 
 
 def library_goes_alone() -> bool:
@@ -183,6 +249,10 @@ STAND_INS = {
     "LogPrinter": "LinePrinter",
     "Reporter": "told_nothing",
     "RunFolder": "PlainFolder",
+    "data_fingerprint": "nothing_is_resumed",
+    "pick_device": "gpu_or_cpu",
+    "device_name": "chip_name",
+    "evaluate": "tallied",
     "quack_runs": "quack_is_absent",
     "sums_run": "sums_never_run",
     "attention_sums_run": "library_goes_alone",
@@ -191,6 +261,9 @@ STAND_INS = {
 }
 """What of the package is replaced by what of this file."""
 
+
+METHOD_STAND_INS = {("Optimizer", "snapshot"): "copied_state", ("Optimizer", "load_state_dict"): "copied_back"}
+"""Methods of the package's classes that are replaced by functions of this file."""
 
 ARTIFACT_STAND_INS = {"pack": "lean_pack", "unpack": "lean_unpack"}
 """The same by what of `stand_in_artifact.py`."""

@@ -9,8 +9,8 @@ import ast
 from collections import Counter
 from collections.abc import Iterator
 
-from paramgolf.bundle.guards import called
 from paramgolf.bundle.order import LOUD, comes_first, heads_of, is_loud, may_stand, only_names_before
+from paramgolf.bundle.quiet import called
 from paramgolf.bundle.slim import copied, with_part
 
 

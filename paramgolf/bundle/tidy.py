@@ -4,15 +4,16 @@ import ast
 from typing import cast
 
 from paramgolf.bundle.evaluator import is_silent
+from paramgolf.bundle.quiet import is_quiet
 
 ERROR_PROSE = ("evidence", "fix")
 
 
-def simplified(node: ast.stmt) -> ast.stmt:
+def simplified(node: ast.stmt, quiet: frozenset[str] = frozenset()) -> ast.stmt:
     """`node`, changed in place: errors say their cause only, unused locals are gone, nothing is cached."""
     Terse().visit(node)
     while True:
-        tidy = Tidy()
+        tidy = Tidy(quiet)
         node = cast(ast.stmt, tidy.visit(node))
         if not tidy.changed:
             return node
@@ -51,27 +52,35 @@ def makes_error(name: str) -> bool:
 class Tidy(ast.NodeTransformer):
     """Removes assignments to locals that are never read."""
 
-    def __init__(self) -> None:
+    def __init__(self, quiet: frozenset[str] = frozenset()) -> None:
         self.changed = False
+        self.quiet = quiet
+        """Functions of ours that change nothing."""
         self.unread: set[str] = set()
+        self.within: set[str] | None = None
+        """Names that the function around reads; None at the top and in a class."""
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
-        outer = self.unread
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt | None:
+        if self.within is not None and node.name not in self.within and not node.decorator_list:
+            self.changed = True
+            return None
+        outer, outside_of = self.unread, self.within
         names = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name)]
         read = {inner.id for inner in names if not isinstance(inner.ctx, ast.Store)}
         outside = {
             name for inner in ast.walk(node) if isinstance(inner, ast.Global | ast.Nonlocal) for name in inner.names
         }
         self.unread = {inner.id for inner in names} - read - outside
+        self.within = (self.within or set()) | read | outside
         self.generic_visit(node)
         node.body = node.body or [ast.Pass()]
-        self.unread = outer
+        self.unread, self.within = outer, outside_of
         return node
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
-        outer, self.unread = self.unread, set()
+        outer, outside_of, self.unread, self.within = self.unread, self.within, set(), None
         self.generic_visit(node)
-        self.unread = outer
+        self.unread, self.within = outer, outside_of
         return node
 
     def visit_Assign(self, node: ast.Assign) -> ast.stmt | None:
@@ -99,4 +108,8 @@ class Tidy(ast.NodeTransformer):
 
     def idle(self, target: ast.expr, value: ast.expr) -> bool:
         """Whether an assignment changes nothing."""
-        return isinstance(target, ast.Name) and target.id in self.unread and is_silent(value)
+        return (
+            isinstance(target, ast.Name)
+            and target.id in self.unread
+            and (is_silent(value) or (bool(self.quiet) and is_quiet(value, self.quiet)))
+        )

@@ -147,6 +147,30 @@ def import_order(units: Units) -> dict[str, int]:
     return {module: number for number, module in enumerate(order)}
 
 
+def with_methods_replaced(units: Units, home: str, stand_ins: Mapping[tuple[str, str], str]) -> dict[str, Unit]:
+    """The same with methods, by class and name, replaced by functions of the module `home`."""
+    own, new = units[home], dict(units)
+    for (kind, method), other in stand_ins.items():
+        node = cast(ast.FunctionDef, own.definitions[other].node)
+        arguments = {field: getattr(node, field) for field in node._fields} | {"name": method}
+        moved = ast.copy_location(ast.FunctionDef(**arguments), node)
+        for module, unit in new.items():
+            item = unit.definitions.get(kind)
+            if item is not None and isinstance(item.node, ast.ClassDef):
+                parts = [moved if getattr(part, "name", "") == method else part for part in item.node.body]
+                fields = {field: getattr(item.node, field) for field in item.node._fields} | {"body": parts}
+                whole = ast.copy_location(ast.ClassDef(**fields), item.node)
+                named = dict.fromkeys(own.definitions, home) | {
+                    name: place for name, place in own.ours.items() if name not in unit.definitions
+                }
+                new[module] = unit._replace(
+                    definitions={**unit.definitions, kind: item._replace(node=whole)},
+                    ours={**named, **unit.ours},
+                    theirs={**own.theirs, **unit.theirs},
+                )
+    return new
+
+
 def transplanted(units: Units, home: str, stand_ins: Mapping[str, str]) -> dict[str, Unit]:
     """The same with each name in `stand_ins` meaning, wherever it is imported from, what `home` defines for it."""
     own = dict(units[home].definitions)

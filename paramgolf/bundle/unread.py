@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import nn
 
-from paramgolf.bundle.guards import is_quiet
 from paramgolf.bundle.known import Facts, OneOf, live
+from paramgolf.bundle.quiet import is_quiet
 from paramgolf.bundle.reach import mentions
+from paramgolf.bundle.records import WithoutFields, made_loudly
 from paramgolf.bundle.slim import BodiesFilled
 from paramgolf.bundle.units import Definition
 
@@ -40,6 +41,40 @@ class Readers:
         return kinds is None or any(issubclass(kind, other) or issubclass(other, kind) for other in kinds)
 
 
+def unasked_keys(definitions: Iterable[Definition]) -> frozenset[str]:
+    """Keys of what a loader tells of its `state` that nothing else in the program says."""
+    keys: set[str] = set()
+    others: set[str] = set()
+    for item in definitions:
+        inside = [node for node in displays_of_state(item.node) if None not in node.keys]
+        told = {id(key): key.value for node in inside for key in node.keys if isinstance(key, ast.Constant)}
+        keys |= set(map(str, told.values()))
+        words = (node for node in ast.walk(item.node) if isinstance(node, ast.Constant) and id(node) not in told)
+        others |= {node.value for node in words if isinstance(node.value, str)}
+    return frozenset(keys - others)
+
+
+def displays_of_state(node: ast.stmt) -> list[ast.Dict]:
+    """The dictionaries that the `state` of a class that has a `restore` returns."""
+    methods = {part.name: part for part in getattr(node, "body", ()) if isinstance(part, ast.FunctionDef)}
+    if not isinstance(node, ast.ClassDef) or not {"state", "restore"} <= methods.keys():
+        return []
+    returns = [part.value for part in ast.walk(methods["state"]) if isinstance(part, ast.Return)]
+    return [value for value in returns if isinstance(value, ast.Dict)]
+
+
+def without_keys(node: ast.stmt, unasked: frozenset[str]) -> ast.stmt:
+    """A definition, changed in place, without keys of a loader's state that nobody asks for."""
+    for display in displays_of_state(node):
+        pairs = [
+            (key, value)
+            for key, value in zip(display.keys, display.values, strict=True)
+            if not (isinstance(key, ast.Constant) and key.value in unasked and is_quiet(value))
+        ]
+        display.keys, display.values = [key for key, _ in pairs], [value for _, value in pairs]
+    return node
+
+
 def unread_names(definitions: Iterable[Definition], facts: Facts) -> Dropped:
     """Fields of closed classes, and attributes that methods assign, that nothing reads."""
     program = list(definitions)
@@ -47,6 +82,7 @@ def unread_names(definitions: Iterable[Definition], facts: Facts) -> Dropped:
     whole = [item.name for item in program if reads_whole(item.node)]
     listed = any(not isinstance(item.node, ast.ClassDef) for item in program if item.name in whole)
     found: set[tuple[str, str]] = set()
+    loud = made_loudly(program, facts.named, facts.quiet)
     for item in program:
         kind = live(item.module, item.name)
         if not isinstance(item.node, ast.ClassDef) or not isinstance(kind, type):
@@ -54,6 +90,9 @@ def unread_names(definitions: Iterable[Definition], facts: Facts) -> Dropped:
         names = set(assigned_attributes(item.node, kind, facts))
         if item.name in facts.closed and item.name not in whole and not listed:
             names |= {part.target.id for part in declared_fields(item.node) if isinstance(part.target, ast.Name)}
+        elif item.name in facts.named and (issubclass(kind, tuple) or (item.name not in whole and not listed)):
+            names |= {part.target.id for part in declared_fields(item.node) if isinstance(part.target, ast.Name)}
+            names -= {name for owner, name in loud if owner == item.name} | facts.altered
         found |= {(item.name, name) for name in names - facts.changed if not readers.may_read(kind, name)}
     return frozenset(found)
 
@@ -89,7 +128,8 @@ def assignments_to_attributes(node: ast.AST) -> list[tuple[ast.Attribute, ast.ex
 class WithoutUnread(BodiesFilled):
     """Leaves out of a class what nobody reads."""
 
-    def __init__(self, owner: type, dropped: Dropped) -> None:
+    def __init__(self, owner: type, dropped: Dropped, quiet: frozenset[str]) -> None:
+        self.quiet = quiet
         self.module = issubclass(owner, nn.Module)
         """Of modules, only attributes are dropped that are plain, or empty, whatever makes them."""
         self.names = {name for kind, name in dropped if kind == owner.__name__}
@@ -106,15 +146,16 @@ class WithoutUnread(BodiesFilled):
         """An assignment, unless its attribute is unread and making its value does nothing else."""
         for target, value in assignments_to_attributes(node):
             own = isinstance(target.value, ast.Name) and target.value.id == "self"
-            if own and target.attr in self.names and (self.module or is_quiet(value)):
+            if own and target.attr in self.names and (self.module or is_quiet(value, self.quiet)):
                 return None
         return node
 
 
-def without_unread(node: ast.stmt, module: str, dropped: Dropped) -> ast.stmt:
-    """A class of `module`, changed in place, without what nobody reads; other definitions as they are."""
+def without_unread(node: ast.stmt, module: str, dropped: Dropped, facts: Facts) -> ast.stmt:
+    """A definition of `module`, changed in place, without what nobody reads."""
+    node = WithoutFields(dropped, facts.named).visit(node)
     if isinstance(node, ast.ClassDef) and any(kind == node.name for kind, _ in dropped):
-        result: Any = WithoutUnread(live(module, node.name), dropped).visit(node)
+        result: Any = WithoutUnread(live(module, node.name), dropped, facts.quiet).visit(node)
         return result if isinstance(result, ast.stmt) else ast.Pass()
     return node
 

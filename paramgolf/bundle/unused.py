@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from paramgolf.bundle.evaluator import is_silent
-from paramgolf.bundle.guards import OTHERS, is_quiet
+from paramgolf.bundle.guards import OTHERS
 from paramgolf.bundle.passed import decorators, methods_called_by_us, passes_arguments
+from paramgolf.bundle.quiet import is_quiet
 from paramgolf.bundle.reach import mentioned_strings
 from paramgolf.bundle.units import Definition
 
@@ -37,7 +38,7 @@ class Taker(NamedTuple):
         return [*self.positional, *(argument.arg for argument in self.node.args.kwonlyargs)]
 
 
-def unused_parameters(program: Iterable[Definition]) -> Unused:
+def unused_parameters(program: Iterable[Definition], quiet: frozenset[str] = frozenset()) -> Unused:
     """What can be left out of the definitions and calls of `program`."""
     definitions = list(program)
     takers = takers_of(definitions)
@@ -51,7 +52,7 @@ def unused_parameters(program: Iterable[Definition]) -> Unused:
                 continue
             by_place = place if parameter in group[0].positional else None
             passed = [argument(call, parameter, by_place) for call in uses.calls[name]]
-            if all(value is None or is_silent(value) or is_quiet(value) for value in passed):
+            if all(value is None or is_silent(value) or is_quiet(value, quiet) for value in passed):
                 found.add((name, parameter))
     return frozenset(found)
 
@@ -190,10 +191,10 @@ def remove_positional(arguments: ast.arguments, item: ast.arg) -> None:
     del arguments.args[place]
 
 
-def without_unused(program: Iterable[Definition]) -> Iterator[Definition]:
-    """The definitions, changed in place, until no parameter is unused."""
+def without_unused(program: Iterable[Definition], quiet: frozenset[str] = frozenset()) -> Iterator[Definition]:
+    """The definitions, changed in place, until no parameter is unused; calls of `quiet` functions change nothing."""
     definitions = list(program)
-    while unused := unused_parameters(definitions):
+    while unused := unused_parameters(definitions, quiet):
         rewrite = WithoutUnused(unused, takers_of(definitions))
         for item in definitions:
             rewrite.visit(item.node)

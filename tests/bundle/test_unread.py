@@ -54,7 +54,7 @@ class Clock:
     item = definition(source.strip())
     dropped = unread_names([item], facts)
     assert dropped == {("Clock", "lost"), ("Clock", "loud")}
-    text = ast.unparse(without_unread(item.node, CLOCK, dropped))
+    text = ast.unparse(without_unread(item.node, CLOCK, dropped, facts))
     assert "lost" not in text
     assert "self.loud = print()" in text, "making the value does something"
     assert "self.kept = 1" in text
