@@ -4,6 +4,8 @@
 
 Each `--variant` is a space-separated list of overrides, after those of `--common`; `--gains` measures what each
 optimization adds to those before it. `--profile FILE` writes where the device's time goes in the last variant.
+Of one step more, on a GPU: how long its kernels take together, how many there are, and how long the device pauses
+between them and waits (`device_time.py`). Kernels of that one step, after a wait, may run at a higher clock.
 `--ahead 3` compiles the variants in three processes at a time before the first is timed: they find each other's kernels
 on the disk. Each holds a model on the device.
 """
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from device_time import DEVICE_TIME_HEADING, device_time_of, kernel_table, profiled
 
 from paramgolf import techniques  # noqa: F401  (fills the registry)
 from paramgolf.config import overridden
@@ -84,14 +87,14 @@ def device_mark() -> Any:
     return mark
 
 
-def profiled(trainer: Trainer) -> str:
-    """Where the time of a step goes, by kernel."""
-    kind = trainer.place.device.type
-    activity = torch.profiler.ProfilerActivity.CUDA if kind == "cuda" else torch.profiler.ProfilerActivity.CPU
-    with torch.profiler.profile(activities=[activity]) as profile:
+def profiled_step(trainer: Trainer) -> Any:
+    """The profile of one step."""
+
+    def step() -> None:
         trainer.advance()
         trainer.place.synchronize()
-    return profile.key_averages().table(sort_by=f"{kind}_time_total", row_limit=80, max_name_column_width=110)
+
+    return profiled(step, trainer.place.device.type)
 
 
 def compile_ahead(options: argparse.Namespace, variants: Sequence[str]) -> None:
@@ -124,7 +127,8 @@ def main() -> None:
     variants = (*(GAINS if options.gains else ()), *report, *options.variant) or ("",)
     if options.ahead:
         compile_ahead(options, variants)
-    print(f"{'variant':48} {'backend':>8} {'ms/step':>9} {'/65,536':>8} {'spread':>7} {'MiB':>7} {'compile s':>9}")
+    heading = f"{'variant':48} {'backend':>8} {'ms/step':>9} {'/65,536':>8} {'spread':>7} {'MiB':>7} {'compile s':>9}"
+    print(heading, DEVICE_TIME_HEADING)
     with placed() as place:
         for number, variant in enumerate(variants, 1):
             run = overridden(preset(options.preset), f"{options.common} {variant}".split())
@@ -144,12 +148,13 @@ def main() -> None:
             per = median * 65_536 / (run.train.batch_tokens / place.world)
             backend = attention_backend(run, place)
             row = f"{variant or '(preset)':48} {backend:>8} {median:9.2f} {per:8.2f} {spread:7.1%}"
-            print(f"{row} {memory:7d} {compiled:9.1f}", flush=True)
+            kind, profile = place.device.type, profiled_step(trainer)
+            print(f"{row} {memory:7d} {compiled:9.1f} {device_time_of(profile)}", flush=True)
             if options.profile and number == len(variants):
-                options.profile.write_text(profiled(trainer))
+                options.profile.write_text(kernel_table(profile, kind))
             if variant in report:
                 name = next(name for name, settings in REPORT.items() if settings == variant)
-                (options.report / f"{name}.txt").write_text(profiled(trainer))
+                (options.report / f"{name}.txt").write_text(kernel_table(profile, kind))
 
 
 if __name__ == "__main__":
