@@ -27,7 +27,6 @@ from paramgolf.data.dataset import open_dataset
 from paramgolf.model.attention import attend, plan, present, takes
 from paramgolf.model.kernels.eight_bits import code_product, norm_codes, weight_codes
 from paramgolf.model.kernels.flash4 import flash4_backward, flash4_forward, flash4_reach
-from paramgolf.model.kernels.gpu.flash4_sums import SumsTiling
 from paramgolf.model.kernels.lane_step import lane_step_gradient
 from paramgolf.model.kernels.mixed_norm import mixed_norm_gradient
 from paramgolf.model.kernels.own_value import own_value, own_value_gradient
@@ -35,8 +34,7 @@ from paramgolf.model.kernels.query_key import query_key, query_key_gradient
 from paramgolf.model.kernels.reworked_attention import (
     SUMS_WIDTH,
     attention_sums_run,
-    document_slots,
-    padded_rows,
+    document_blocks,
     reworked_gradient,
     values_of,
 )
@@ -129,53 +127,33 @@ def time_groups(run: Run, batch: Batch, device: torch.device, *, tiles: bool) ->
         time_flash4_tiles(saved, flash4_reach(edges, longest, 0), device)
 
 
-SUMS_TILINGS = (
-    SumsTiling(),
-    SumsTiling(scores=1),
-    SumsTiling(stages=1, scores=1),
-    SumsTiling(scores=1, swapped=False, split=2),
-    SumsTiling(one_adds=True),
-    SumsTiling(rows=64, one_adds=True),
-    SumsTiling(rows=64, keys=64, groups=1, blocks=2),
-    SumsTiling(rows=64, keys=64, scores=1, groups=1, blocks=2, registers=(224, 32)),
-    SumsTiling(rows=64, keys=64, swapped=False, groups=1, blocks=2),
-    SumsTiling(rows=64, keys=64, scores=1, groups=1, blocks=3, registers=(136, 24)),
-    SumsTiling(rows=128, keys=64, stages=1, scores=1, groups=1, blocks=2, registers=(224, 32)),
-    SumsTiling(together=True),
-    SumsTiling(rows=64, keys=64, scores=1, groups=1, blocks=2, registers=(224, 32), together=True),
-)
-
-
 def time_sums(saved: list[Tensor], dy: Tensor, edges: Tensor, device: torch.device) -> None:
-    """Its backward kernel alone, both heads of a group in one launch, cut in several ways."""
+    """Its backward kernel alone, as `reworked_attention` runs it."""
     from paramgolf.model.kernels.gpu.flash4_sums import run_flash4_sums
 
     (q, k, v, y, log_sums), (tokens, heads, width) = saved, saved[0].shape
-    exact = flash4_backward(dy, saved, edges, tokens, 0, False)
-    channel = torch.arange(width, device=device)
-    of_channel = channel // 8 * 512 + channel % 8 // 2 * 4 + channel % 2
-    print(f"{'fa4 backward kernel alone: rows, keys, ...':72} {'ms':>9}  errors of dq, dk, dv; first call, s")
-    times = {}
-    for how in SUMS_TILINGS:
-        slot, padded = (document_slots(edges, tokens, how.rows) // 64).long(), padded_rows(edges, tokens, how.rows)
-        stats = torch.full((2, heads, padded), 1e30, device=device)
-        stats[0, :, slot], stats[1, :, slot] = log_sums * math.log2(math.e), (dy.float() * y).sum(-1).T
-        sums, row = torch.zeros(heads, padded * width, device=device), slot % 64
-        of_row = slot // 64 * 64 * width + row // 16 * 128 + row % 8 * 16 + row // 8 % 2 * 2
-        name, began = " ".join(map(str, how)), time.perf_counter()
-        try:
-            dk, dv = run_flash4_sums(q, k, v, dy, stats, sums, edges, how)
-            dq = sums[:, (of_row[:, None] + of_channel).flatten()].view(heads, tokens, width).transpose(0, 1)
-            found = (dq * width**-0.5, *(part.float().sum(2) for part in (dk, dv)))
-            errors = [relative(mine, plain) for mine, plain in zip(found, exact, strict=True)]
-            first = time.perf_counter() - began
-            spent = milliseconds(lambda: run_flash4_sums(q, k, v, dy, stats, sums, edges, how), device)  # noqa: B023
-            print(f"{name:72} {spent:9.3f}  {' '.join(f'{off:.1e}' for off in errors)}; {first:.1f}", flush=True)
-            if all(off < 1e-2 for off in errors):
-                times[how] = spent
-        except Exception as failure:  # what does not fit says so, and the next has its turn
-            print(f"{name:72} {type(failure).__name__}: {str(failure)[:80]!r}", flush=True)
-    print("fastest:", min(times, key=times.__getitem__, default=None), flush=True)
+    exact, slot = flash4_backward(dy, saved, edges, tokens, 0, False), padded_rows_of(edges, tokens)
+    padded = 64 * len(document_blocks(edges, tokens))
+    stats = torch.full((2, heads, padded), 1e30, device=device)
+    stats[0, :, slot], stats[1, :, slot] = log_sums * math.log2(math.e), (dy.float() * y).sum(-1).T
+    sums = torch.zeros(heads, padded * width, device=device)
+    dk, dv = run_flash4_sums(q, k, v, dy, stats, sums, edges)
+    # As flash4_layout.py says that they lie.
+    lain = sums.view(heads, padded // 64, width // 8, 4, 8, 4, 2, 2).permute(0, 1, 3, 6, 4, 2, 5, 7)
+    dq = lain.reshape(heads, padded, width)[:, slot].transpose(0, 1) * width**-0.5
+    errors = " ".join(f"{relative(mine, plain):.1e}" for mine, plain in zip((dq, dk, dv), exact, strict=True))
+    spent = milliseconds(lambda: run_flash4_sums(q, k, v, dy, stats, sums, edges), device)
+    print(f"{'fa4 backward kernel alone':40} {spent:9.3f}  errors of dq, dk, dv {errors}", flush=True)
+
+
+def padded_rows_of(edges: Tensor, tokens: int) -> Tensor:
+    """(T,): the padded row of each token."""
+    blocks = document_blocks(edges, tokens)
+    first, used, row = blocks // 128, blocks % 128, torch.arange(64, device=edges.device)
+    place, there = first[:, None] + row, row < used[:, None]
+    found = torch.empty(tokens, dtype=torch.int64, device=edges.device)
+    found[place[there]] = torch.arange(there.numel(), device=edges.device)[there.flatten()]
+    return found
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:
@@ -190,17 +168,17 @@ def time_reworked(run: Run, batch: Batch, saved: list[Tensor], dy: Tensor, devic
 
     q, k, (tokens, heads, width), edges = saved[0], saved[1], saved[0].shape, batch.cu_seqlens
     assert edges is not None
-    kv, groups = k.shape[1], heads // k.shape[1]
+    kv = k.shape[1]
     wide = torch.randn(tokens, (heads + 2 * kv) * width, device=device).bfloat16()
     logits, gain = torch.randn(tokens, heads, device=device).bfloat16(), torch.randn(heads, device=device)
     channels = next((part.channels for part in run.model.on_qk if isinstance(part, Rope) and part.channels), width)
     turn = Rotation(rotary_rates(channels, 1e4), tokens).to(device)
-    v, slots, padded = values_of(wide, kv, width), document_slots(edges, tokens), padded_rows(edges, tokens)
+    v, blocks = values_of(wide, kv, width), document_blocks(edges, tokens)
     y, log_sums = flash4_forward(q, k, v, edges, tokens, 0)
     kept, angles = [q, k, y, log_sums, logits], [turn.cos, turn.sin, gain]
 
     def handed_on() -> tuple[Tensor, ...]:
-        return reworked_gradient(wide, angles, kept, dy, [edges, slots], [0.5, 1.0])
+        return reworked_gradient(wide, angles, kept, dy, [edges, blocks], [0.5, 1.0])
 
     def in_turn() -> tuple[Tensor, ...]:
         of_y, of_tap, of_logits = own_value_gradient(y, v, logits, dy, 0.5, 1.0)
@@ -209,18 +187,18 @@ def time_reworked(run: Run, batch: Batch, saved: list[Tensor], dy: Tensor, devic
 
     off = " ".join(f"{relative(mine, plain):.1e}" for mine, plain in zip(handed_on(), in_turn(), strict=True))
     print(f"gradients handed on against one after another: {off}")
-    _, _, sums = run_own_value_readied((y, v, logits, dy), log_sums, slots, padded, 0.5, 1.0)
-    spread = y.view(tokens, kv, groups, width)
+    _, _, sums = run_own_value_readied((y, v, logits, dy), log_sums, blocks, 0.5, 1.0)
+    whole: Any = torch.compile(document_blocks)
     for name, work in {
         "all, one after another": in_turn,
         "all, handed on": handed_on,
         "own value and gate, sums cleared": lambda: run_own_value_readied(
-            (y, v, logits, dy), log_sums, slots, padded, 0.5, 1.0
+            (y, v, logits, dy), log_sums, blocks, 0.5, 1.0
         ),
         "queries and keys from sums": lambda: run_query_key_backward(
-            wide, [sums, spread, spread, v.contiguous()], turn.cos, turn.sin, gain, kv, tokens, slots
+            wide, [sums, k, k, k], turn.cos, turn.sin, gain, kv, tokens, blocks
         ),
-        "slots": lambda: document_slots(edges, tokens),
+        "blocks of padded rows": lambda: whole(edges, tokens),
     }.items():
         print(f"{name:40} {milliseconds(work, device):9.3f}", flush=True)
 

@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from paramgolf.batch import Batch
 from paramgolf.errors import UsageError
 from paramgolf.model.kernels.flash4 import flash4_attention, flash4_present
-from paramgolf.model.kernels.reworked_attention import PaddedDocuments, attention_sums_run, document_slots
+from paramgolf.model.kernels.reworked_attention import PaddedDocuments, attention_sums_run, document_blocks
 from paramgolf.model.masks import block_mask, dense_mask
 
 Backend = Literal["auto", "fa3", "fa4", "cudnn", "flash", "varlen", "flex", "sdpa", "plain"]
@@ -53,16 +53,16 @@ class AttentionPlan(NamedTuple):
     """The mask for every window of the model, built once a pass."""
     places: Tensor | None = None
     """(B, T) position of each token for rotations; None: every row counts from 0."""
-    slots: Tensor | None = None
-    """(T,) `document_slots`, for `reworked_attention`."""
+    blocks: Tensor | None = None
+    """`document_blocks`, for `reworked_attention`."""
 
     @property
     def documents(self) -> PaddedDocuments | None:
         """What `reworked_attention` is to be told, where it may take the place of `attend`."""
         edges = self.batch.cu_seqlens
-        if self.slots is None or edges is None or self.window:
+        if self.blocks is None or edges is None or self.window:
             return None
-        return PaddedDocuments(edges, self.slots, self.batch.max_seqlen)
+        return PaddedDocuments(edges, self.blocks, self.batch.max_seqlen)
 
     @property
     def takes_spread(self) -> bool:
@@ -150,8 +150,8 @@ def plan(backend: str, batch: Batch, windows: Sequence[int] = (0,)) -> HowToAtte
     masks = {window: mask_for(chosen, batch, window) for window in dict.fromkeys(windows)}
     edges = batch.cu_seqlens
     padded = edges is not None and chosen == "fa4" and attention_sums_run()
-    slots = document_slots(edges, batch.ids.shape[1]) if edges is not None and padded else None
-    return AttentionPlan(chosen, batch, masks[windows[0]], windows[0], masks, slots=slots)
+    blocks = document_blocks(edges, batch.ids.shape[1]) if edges is not None and padded else None
+    return AttentionPlan(chosen, batch, masks[windows[0]], windows[0], masks, blocks=blocks)
 
 
 def mask_for(backend: str, batch: Batch, window: int) -> Any:

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, library
 
 from paramgolf.model.kernels.flash4 import flash4_forward
-from paramgolf.model.kernels.gpu.flash4_sums import SumsTiling, flash4_sums_fit
+from paramgolf.model.kernels.gpu.flash4_sums import TILE_ROWS, flash4_sums_fit
 from paramgolf.model.kernels.own_value import own_value
 from paramgolf.model.kernels.query_key import query_key
 
-SUMS_TILING = SumsTiling()
 SUMS_WIDTH = 64
-"""Channels of a head; `SUMS_TILING` and the way its sums lie are of it."""
+"""Channels of a head; the cut of attention's kernel and the way its sums lie are of it."""
 
 
 class PaddedDocuments(NamedTuple):
@@ -26,8 +25,8 @@ class PaddedDocuments(NamedTuple):
 
     edges: Tensor
     """(S + 1,) int32 offsets."""
-    slots: Tensor
-    """(T,) int32, `document_slots`."""
+    blocks: Tensor
+    """(padded / 64,) int32, `document_blocks`."""
     longest: int
 
 
@@ -38,24 +37,20 @@ def attention_sums_run() -> bool:
     return torch.cuda.is_available() and flash4_sums_fit()
 
 
-def document_slots(edges: Tensor, tokens: int, rows: int = SUMS_TILING.rows) -> Tensor:
-    """(S + 1,) int32 offsets -> (T,) int32: 64 times the padded row of each token, plus how many of its 64 are used.
+def document_blocks(edges: Tensor, tokens: int) -> Tensor:
+    """(S + 1,) int32 offsets -> (blocks,) int32: of each 64 padded rows 128 times the first token, plus how many.
 
-    Plus nothing where all are. As FlashAttention-4 pads: document i begins at the multiple of `rows` at or below its
-    offset + i · rows.
+    As FlashAttention-4 pads: document i begins at the multiple of `TILE_ROWS` at or below its offset + i · TILE_ROWS.
     """
-    place = torch.arange(tokens, device=edges.device, dtype=torch.int32)
-    document = torch.searchsorted(edges, place, right=True, out_int32=True) - 1
-    start, end = edges[document], edges[document + 1]
-    inside = place - start
-    slot = (start + document * rows) // rows * rows + inside
-    left = end - start - inside // 64 * 64
-    return 64 * slot + torch.where(left < 64, left, 0)
-
-
-def padded_rows(edges: Tensor, tokens: int, rows: int = SUMS_TILING.rows) -> int:
-    """How many rows hold all slots."""
-    return (tokens + edges.shape[0] * rows - 1) // rows * rows
+    count = torch.arange(edges.shape[0] - 1, device=edges.device, dtype=torch.int32)
+    begins = (edges[:-1] + count * TILE_ROWS) // TILE_ROWS * TILE_ROWS
+    padded = (tokens + edges.shape[0] * TILE_ROWS - 1) // TILE_ROWS * TILE_ROWS
+    row = torch.arange(0, padded, 64, device=edges.device, dtype=torch.int32)
+    # Compared with all, not searched for: the compiler makes one kernel of it.
+    document = (begins <= row[:, None]).sum(1) - 1
+    first = edges[document] + row - begins[document]
+    used = (edges[document + 1] - first).clamp(0, 64)
+    return torch.where(used > 0, 128 * first + used, 0)
 
 
 @library.custom_op("paramgolf::reworked_gradient", mutates_args=())
@@ -64,20 +59,20 @@ def reworked_gradient(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of `wide`, the queries' gain and the gate's logits.
 
-    `turn` is cos, sin and gain; `kept` q, k, y, its log sums and logits; `documents` offsets and slots; `gate`
+    `turn` is cos, sin and gain; `kept` q, k, y, its log sums and logits; `documents` offsets and blocks; `gate`
     sharpness and height.
     """
     from paramgolf.model.kernels.gpu.flash4_sums import run_flash4_sums
     from paramgolf.model.kernels.gpu.own_value_rows import run_own_value_readied
     from paramgolf.model.kernels.gpu.query_key_rows import run_query_key_backward
 
-    (q, k, y, log_sums, logits), (edges, slots), (cos, sin, gain) = kept, documents, turn
+    (q, k, y, log_sums, logits), (edges, blocks), (cos, sin, gain) = kept, documents, turn
     (tokens, _, width), kv = q.shape, k.shape[1]
-    v, padded = values_of(wide, kv, width), padded_rows(edges, tokens)
-    made, stats, sums = run_own_value_readied((y, v, logits, gradient), log_sums, slots, padded, *gate)
+    v = values_of(wide, kv, width)
+    made, stats, sums = run_own_value_readied((y, v, logits, gradient), log_sums, blocks, *gate)
     dy, dtap, dlogits = made
-    dk, dv = run_flash4_sums(q, k, v, dy, stats, sums, edges, SUMS_TILING)
-    dwide, dgain = run_query_key_backward(wide, [sums, dk, dv, dtap], cos, sin, gain, kv, tokens, slots)
+    dk, dv = run_flash4_sums(q, k, v, dy, stats, sums, edges)
+    dwide, dgain = run_query_key_backward(wide, [sums, dk, dv, dtap], cos, sin, gain, kv, tokens, blocks)
     return dwide, dgain, dlogits
 
 
@@ -108,20 +103,20 @@ class ReworkedAttention(torch.autograd.Function):
         how: tuple[int, float, float],
     ) -> Tensor:
         """Keeps what the backward pass reads again; `how` are key heads, sharpness and height."""
-        (edges, slots, longest), (kv, *gate) = documents, how
+        (edges, blocks, longest), (kv, *gate) = documents, how
         q, k = query_key(wide, *angles, gain, kv, wide.shape[0])
         v = values_of(wide, kv, q.shape[2])
         y, log_sums = flash4_forward(q, k, v, edges, longest, 0)
-        ctx.save_for_backward(wide, *angles, gain, q, k, y, log_sums, logits, edges, slots)
+        ctx.save_for_backward(wide, *angles, gain, q, k, y, log_sums, logits, edges, blocks)
         ctx.gate = gate
         return own_value(y, v, logits, *gate)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the wide product, the gain and the logits."""
-        wide, cos, sin, gain, q, k, y, log_sums, logits, edges, slots = ctx.saved_tensors
+        wide, cos, sin, gain, q, k, y, log_sums, logits, edges, blocks = ctx.saved_tensors
         dwide, dgain, dlogits = reworked_gradient(
-            wide, [cos, sin, gain], [q, k, y, log_sums, logits], gradients[0].contiguous(), [edges, slots], [*ctx.gate]
+            wide, [cos, sin, gain], [q, k, y, log_sums, logits], gradients[0].contiguous(), [edges, blocks], [*ctx.gate]
         )
         return dwide, dgain, dlogits, None, None, None
 

@@ -10,6 +10,10 @@ from torch import Tensor
 
 GROUP_TOKENS = 64
 """Of one program, which does the heads of one group."""
+BLOCK_ROWS = 64
+"""Padded rows whose sums attention's backward kernel keeps among one another."""
+BLOCK_PARTS = 2
+"""Programs that a block's rows are shared out to."""
 
 
 @triton.jit
@@ -32,25 +36,26 @@ def own_value_forward(  # noqa: PLR0913
 
 
 @triton.jit
+def own_value_gradients(value, given, own, inverse, opened, sharpness, height):  # type: ignore[no-untyped-def]
+    """Gradients of a gate's logit, of a head's output and of its own value; channels are the last axis."""
+    share = tl.sum(value * own, axis=-1, keep_dims=True) * inverse
+    kept = value - own * share
+    slope = (height * sharpness) * opened * (1.0 - opened)
+    of_logit = tl.sum(given * kept, axis=-1, keep_dims=True) * slope
+    given *= height * opened
+    along = tl.sum(given * own, axis=-1, keep_dims=True) * inverse
+    return of_logit, given - own * along, -(given * share + along * (kept - own * share))
+
+
+@triton.jit
 def own_value_backward(  # noqa: PLR0913
-    y, v, logits, gradient, dy, dv, dlogits, log_sums, slots, stats, sums, tokens, stride, padded, sharpness, height,
-    H: tl.constexpr, K: tl.constexpr, E: tl.constexpr, TOKENS: tl.constexpr, READY: tl.constexpr,
+    y, v, logits, gradient, dy, dv, dlogits, tokens, stride, sharpness, height,
+    H: tl.constexpr, K: tl.constexpr, E: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
-    """A group of heads of a run of tokens; `READY` for attention's backward kernel: statistics, and sums cleared."""
+    """A group of heads of a run of tokens."""
     token = (tl.program_id(1) * TOKENS + tl.arange(0, TOKENS))[:, None]
     real, channel = token < tokens, tl.arange(0, E)[None, :]
     group = tl.program_id(0)
-    if READY:
-        code = tl.load(slots + token, mask=real, other=0)
-        slot, used, nothing = code >> 6, code & 63, tl.zeros((TOKENS, E), dtype=tl.float32)
-        # Where a document's end leaves rows of 64 free, those too: sums of all 64 lie among one another.
-        copies = tl.max(tl.max(tl.where(used > 0, 63 // tl.maximum(used, 1), 0), axis=1), axis=0)
-        for member in tl.static_range(H // K):
-            clear = sums + (group * (H // K) + member) * padded * E + channel
-            tl.store(clear + slot * E, nothing, mask=real)
-            for copy in range(1, copies + 1):
-                free = real & (used > 0) & (slot % 64 + copy * used < 64)
-                tl.store(clear + (slot + copy * used) * E, nothing, mask=free)
     own = tl.load(v + token * stride + group * E + channel, mask=real, other=0.0).to(tl.float32)
     inverse = 1.0 / tl.maximum(tl.sum(own * own, axis=1, keep_dims=True), 1e-8)
     of_own = tl.zeros((TOKENS, E), dtype=tl.float32)
@@ -59,23 +64,52 @@ def own_value_backward(  # noqa: PLR0913
         value = tl.load(y + head * E + channel, mask=real, other=0.0).to(tl.float32)
         given = tl.load(gradient + head * E + channel, mask=real, other=0.0).to(tl.float32)
         opened = tl.sigmoid(sharpness * tl.load(logits + head, mask=real, other=0.0).to(tl.float32))
-        share = tl.sum(value * own, axis=1, keep_dims=True) * inverse
-        kept = value - own * share
-        slope = (height * sharpness) * opened * (1.0 - opened)
-        of_logit = tl.sum(given * kept, axis=1, keep_dims=True) * slope
+        of_logit, of_value, part = own_value_gradients(value, given, own, inverse, opened, sharpness, height)
         tl.store(dlogits + head, of_logit.to(dlogits.dtype.element_ty), mask=real)
-        given *= height * opened
-        along = tl.sum(given * own, axis=1, keep_dims=True) * inverse
-        of_value = (given - own * along).to(dy.dtype.element_ty)
-        tl.store(dy + head * E + channel, of_value, mask=real)
-        if READY:
-            place = (group * (H // K) + member) * padded
-            log_sum = tl.load(log_sums + (group * (H // K) + member) * tokens + token, mask=real, other=0.0)
-            tl.store(stats + place + slot, log_sum * 1.4426950408889634, mask=real)
-            inner = tl.sum(value * of_value.to(tl.float32), axis=1, keep_dims=True)
-            tl.store(stats + H * padded + place + slot, inner, mask=real)
-        of_own -= given * share + along * (kept - own * share)
+        tl.store(dy + head * E + channel, of_value.to(dy.dtype.element_ty), mask=real)
+        of_own += part
     tl.store(dv + (token * K + group) * E + channel, of_own.to(dv.dtype.element_ty), mask=real)
+
+
+@triton.jit
+def own_value_readied(  # noqa: PLR0913
+    y, v, logits, gradient, dy, dv, dlogits, log_sums, blocks, stats, sums, tokens, stride, padded, sharpness, height,
+    H: tl.constexpr, K: tl.constexpr, E: tl.constexpr, MEMBERS: tl.constexpr, ROWS: tl.constexpr, PARTS: tl.constexpr,
+):  # fmt: skip
+    """A group of heads of a part of a block of padded rows: gradients, and what attention's backward kernel is to find.
+
+    All is read before anything is written: no load is moved before a store, which might be to the same place.
+    """
+    group, part = tl.program_id(0), tl.program_id(1)
+    code = tl.load(blocks + part // PARTS)
+    begin, used = code // 128 + part % PARTS * ROWS, code % 128 - part % PARTS * ROWS
+    row, member = tl.arange(0, ROWS)[:, None, None], tl.arange(0, MEMBERS)[None, :, None]
+    channel, mine, head = tl.arange(0, E)[None, None, :], member < H // K, group * (H // K) + member
+    stat = stats + head * padded + part * ROWS + row
+    if code % 128 == 0:  # attention reads two blocks at once, of which this may be the second
+        tl.store(stat, tl.full((ROWS, MEMBERS, 1), 1e30, tl.float32), mask=mine)
+        tl.store(stat + H * padded, tl.zeros((ROWS, MEMBERS, 1), tl.float32), mask=mine)
+        return
+    token, real = begin + row, mine & (row < used)
+    one, place = token * H + head, (token * H + head) * E + channel
+    own = tl.load(v + token * stride + group * E + channel, mask=real, other=0.0).to(tl.float32)
+    value = tl.load(y + place, mask=real, other=0.0).to(tl.float32)
+    given = tl.load(gradient + place, mask=real, other=0.0).to(tl.float32)
+    opened = tl.sigmoid(sharpness * tl.load(logits + one, mask=real, other=0.0).to(tl.float32))
+    log_sum = tl.load(log_sums + head * tokens + token, mask=real, other=1e30) * 1.4426950408889634
+    cell = part * ROWS * E + tl.arange(0, ROWS * E)
+    for each in tl.static_range(H // K):
+        tl.store(sums + (group * (H // K) + each) * padded * E + cell, tl.zeros((ROWS * E,), tl.float32))
+    inverse = 1.0 / tl.maximum(tl.sum(own * own, axis=2, keep_dims=True), 1e-8)
+    of_logit, of_value, of_own = own_value_gradients(value, given, own, inverse, opened, sharpness, height)
+    rounded = of_value.to(dy.dtype.element_ty)
+    tl.store(dy + place, rounded, mask=real)
+    tl.store(dlogits + one, of_logit.to(dlogits.dtype.element_ty), mask=real)
+    tl.store(stat, log_sum, mask=mine)
+    tl.store(stat + H * padded, tl.sum(value * rounded.to(tl.float32), axis=2, keep_dims=True), mask=mine)
+    line, every = tl.arange(0, ROWS)[:, None], tl.arange(0, E)[None, :]
+    whole = tl.sum(of_own, axis=1).to(dv.dtype.element_ty)
+    tl.store(dv + ((begin + line) * K + group) * E + every, whole, mask=line < used)
 
 
 def run_own_value_forward(y: Tensor, v: Tensor, logits: Tensor, sharpness: float, height: float) -> Tensor:
@@ -92,39 +126,31 @@ def run_own_value_backward(
     y: Tensor, v: Tensor, logits: Tensor, gradient: Tensor, sharpness: float, height: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of y, v and logits."""
+    (tokens, heads, width), groups = y.shape, v.shape[1]
     made = torch.empty_like(y), v.new_empty(v.shape), torch.empty_like(logits)
-    launch_own_value_backward((y, v, logits, gradient), made, (None, None, None, None), sharpness, height)
+    own_value_backward[(groups, triton.cdiv(tokens, GROUP_TOKENS))](
+        y, v, logits, gradient, *made, tokens, v.stride(0), sharpness, height, heads, groups, width, GROUP_TOKENS
+    )
     return made
 
 
 def run_own_value_readied(
-    given: tuple[Tensor, Tensor, Tensor, Tensor], log_sums: Tensor, slots: Tensor, padded: int, sharpness: float,
-    height: float,
-) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:  # fmt: skip
+    given: tuple[Tensor, Tensor, Tensor, Tensor], log_sums: Tensor, blocks: Tensor, sharpness: float, height: float
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
     """`given` are y, v, logits and the gradient -> those of the first three, statistics (2, H, padded), sums cleared.
 
-    Rows of the statistics that are no token's weigh nothing: what they are given is 2^-∞ of anything finite.
+    Sums (H, padded · E) are clear in `blocks` (padded / 64, 2) that hold tokens; the others are not read. Rows of the
+    statistics that are no token's weigh nothing: what they are given is 2^-∞ of anything finite.
     """
     y, v, logits, _ = given
-    heads, width = y.shape[1:]
+    (tokens, heads, width), groups, padded = y.shape, v.shape[1], len(blocks) * BLOCK_ROWS
     assert heads * padded * width < 2**31, (heads, padded)
     made = torch.empty_like(y), v.new_empty(v.shape), torch.empty_like(logits)
-    stats = torch.full((2, heads, padded), 1e30, device=y.device)
+    stats = torch.empty(2, heads, padded, device=y.device)
     sums = torch.empty(heads, padded * width, device=y.device)
-    launch_own_value_backward(given, made, (log_sums, slots, stats, sums), sharpness, height)
-    return made, stats, sums
-
-
-def launch_own_value_backward(
-    given: tuple[Tensor, Tensor, Tensor, Tensor],
-    made: tuple[Tensor, Tensor, Tensor],
-    ready: tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None],
-    sharpness: float,
-    height: float,
-) -> None:
-    """Run the kernel; `ready` are log sums, slots, statistics and sums."""
-    (tokens, heads, width), (_, groups, _), stats = given[0].shape, given[1].shape, ready[2]
-    own_value_backward[(groups, triton.cdiv(tokens, GROUP_TOKENS))](
-        *given, *made, *ready, tokens, given[1].stride(0), 0 if stats is None else stats.shape[2], sharpness, height,
-        heads, groups, width, GROUP_TOKENS, stats is not None, num_warps=4 if stats is None else 8,
+    own_value_readied[(groups, len(blocks) * BLOCK_PARTS)](
+        *given, *made, log_sums, blocks, stats, sums, tokens, v.stride(0), padded, sharpness, height,
+        heads, groups, width, triton.next_power_of_2(heads // groups), BLOCK_ROWS // BLOCK_PARTS, BLOCK_PARTS,
+        num_warps=8,
     )  # fmt: skip
+    return made, stats, sums

@@ -10,10 +10,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from paramgolf.model.kernels.gpu.flash4_layout import fragment_place
+from paramgolf.model.kernels.gpu.flash4_layout import half_sums_in_rows, load_half_sums
 
 QK_TOKENS = 64
-"""Of one program."""
+"""Of one program; as many as a block of attention's sums has rows."""
 
 
 @triton.jit
@@ -43,19 +43,27 @@ def query_key_forward(  # noqa: PLR0913
 
 @triton.jit
 def query_key_backward(  # noqa: PLR0913
-    wide, dq, dk, dv, dtap, cos, sin, gain, slots, dwide, dgain, tokens, length, padded,
+    wide, dq, dk, dv, dtap, cos, sin, gain, blocks, dwide, dgain, tokens, length, padded,
     H: tl.constexpr, K: tl.constexpr, E: tl.constexpr, HALF: tl.constexpr, TOKENS: tl.constexpr, TAPPED: tl.constexpr,
     COPIES: tl.constexpr, SUMS: tl.constexpr,
 ):  # fmt: skip
     """One head of a run of tokens: gradient of the wide product, and the run's share of the gains' gradient.
 
-    `SUMS`: dq is as attention's backward kernel has added it up, before its scale.
+    `SUMS`: dq is as attention's backward kernel has added it up, before its scale, and the run a block of its rows.
     """
     head = tl.program_id(0)
-    token = (tl.program_id(1) * TOKENS + tl.arange(0, TOKENS))[:, None]
-    real = token < tokens
+    begin, used, row = tl.program_id(1) * TOKENS, TOKENS, tl.arange(0, TOKENS)[:, None]
+    if SUMS:
+        code = tl.load(blocks + tl.program_id(1))
+        begin, used = code // 128, code % 128
+        if used == 0:
+            if head < H:
+                tl.store(dgain + tl.program_id(1) * H + head, 0.0)
+            return
+    token = begin + row
+    real = (row < used) & (token < tokens)
     kind = dwide.dtype.element_ty
-    row = token * ((H + 2 * K) * E) + head * E
+    line = token * ((H + 2 * K) * E) + head * E
     if head >= H + K:
         every = tl.arange(0, E)[None, :]
         beside = token * K + head - H - K
@@ -64,20 +72,22 @@ def query_key_backward(  # noqa: PLR0913
             own += tl.load(dv + (beside * COPIES + copy) * E + every, mask=real, other=0.0).to(tl.float32)
         if TAPPED:
             own += tl.load(dtap + beside * E + every, mask=real, other=0.0).to(tl.float32)
-        tl.store(dwide + row + every, own.to(kind), mask=real)
+        tl.store(dwide + line + every, own.to(kind), mask=real)
     else:
         pair = tl.arange(0, E // 2)[None, :]
         turns = real & (pair < HALF)
         channel = pair // HALF * (2 * HALF) + pair % HALF
-        place = row + channel
+        place = line + channel
         one = tl.load(wide + place, mask=real, other=0.0).to(tl.float32)
         two = tl.load(wide + place + HALF, mask=real, other=0.0).to(tl.float32)
+        turn = (token % length) * HALF + pair
+        cosine, sine = tl.load(cos + turn, mask=turns, other=1.0), tl.load(sin + turn, mask=turns, other=0.0)
+        lift = tl.load(gain + head, mask=head < H, other=1.0)
         if head < H:
             if SUMS:
-                slot = tl.load(slots + token, mask=real, other=0) >> 6
-                sums = dq + head * padded * E
-                first = tl.load(sums + fragment_place(slot, channel, E), mask=real, other=0.0) * E**-0.5
-                second = tl.load(sums + fragment_place(slot, channel + HALF, E), mask=real, other=0.0) * E**-0.5
+                sums = dq + (head * padded + tl.program_id(1) * TOKENS) * E
+                lain, other = load_half_sums(sums, E, HALF, False), load_half_sums(sums, E, HALF, True)
+                first, second = half_sums_in_rows(lain, E) * E**-0.5, half_sums_in_rows(other, E) * E**-0.5
             else:
                 asked = dq + (token * H + head) * E + channel
                 first = tl.load(asked, mask=real, other=0.0).to(tl.float32)
@@ -89,15 +99,12 @@ def query_key_backward(  # noqa: PLR0913
             for copy in tl.static_range(1, COPIES):
                 first += tl.load(given + copy * E, mask=real, other=0.0).to(tl.float32)
                 second += tl.load(given + copy * E + HALF, mask=real, other=0.0).to(tl.float32)
-        turn = (token % length) * HALF + pair
-        cosine, sine = tl.load(cos + turn, mask=turns, other=1.0), tl.load(sin + turn, mask=turns, other=0.0)
         of_one, of_two = first * cosine - second * sine, second * cosine + first * sine
         scale = tl.rsqrt(tl.sum(one * one + two * two, axis=1, keep_dims=True) / E + 1.1920929e-07)
         along = tl.sum(of_one * one + of_two * two, axis=1, keep_dims=True) * scale
-        outer = scale
         if head < H:
             tl.store(dgain + tl.program_id(1) * H + head, tl.sum(tl.sum(along, axis=1), axis=0))
-            outer = scale * tl.load(gain + head)
+        outer = scale * lift
         back = along * scale / E
         tl.store(dwide + place, ((of_one - one * back) * outer).to(kind), mask=real)
         tl.store(dwide + place + HALF, ((of_two - two * back) * outer).to(kind), mask=real)
@@ -119,20 +126,22 @@ def run_query_key_forward(
 
 def run_query_key_backward(  # noqa: PLR0913
     wide: Tensor, gradients: list[Tensor], cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int,
-    slots: Tensor | None = None,
+    blocks: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Gradients of `wide` and of `gain` (H) fp32; `gradients` are of q, k, v and, if it was tapped, v once more.
 
-    Those of k and v may be (N, K, copies, E). With `slots`, that of q is attention's sums (H, padded · E).
+    Those of k and v may be (N, K, copies, E). With `blocks` that of q is attention's sums (H, padded · E), and at least
+    16 channels turn.
     """
     tokens, heads = len(wide), len(gain)
     assert wide.numel() < 2**31, wide.shape
-    width, blocks, tapped = wide.shape[1] // (heads + 2 * kv), triton.cdiv(tokens, QK_TOKENS), len(gradients) > 3
+    width, tapped = wide.shape[1] // (heads + 2 * kv), len(gradients) > 3
+    runs = triton.cdiv(tokens, QK_TOKENS) if blocks is None else len(blocks)
+    assert blocks is None or cos.shape[-1] >= 8, cos.shape
     copies = gradients[1].shape[2] if gradients[1].dim() > 3 else 1
-    padded = gradients[0].shape[1] // width if slots is not None else 0
-    dwide, dgain = torch.empty_like(wide), wide.new_empty(blocks, heads, dtype=torch.float32)
-    query_key_backward[(heads + 2 * kv, blocks)](
-        wide, *gradients[:3], gradients[-1], cos, sin, gain, slots, dwide, dgain, tokens, length, padded,
-        heads, kv, width, cos.shape[-1], QK_TOKENS, tapped, copies, slots is not None, num_warps=8,
+    dwide, dgain = torch.empty_like(wide), wide.new_empty(runs, heads, dtype=torch.float32)
+    query_key_backward[(heads + 2 * kv, runs)](
+        wide, *gradients[:3], gradients[-1], cos, sin, gain, blocks, dwide, dgain, tokens, length, runs * QK_TOKENS,
+        heads, kv, width, cos.shape[-1], QK_TOKENS, tapped, copies, blocks is not None, num_warps=8,
     )  # fmt: skip
     return dwide, dgain.sum(0)
