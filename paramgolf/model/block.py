@@ -52,7 +52,7 @@ class Attention(Part):
         super().__init__()
         dims = config.dims
         make = partial(config.linear, role=Role.ATTENTION)
-        self.head_dim = dims.head_dim
+        self.dim, self.head_dim = dims.dim, dims.head_dim
         self.q = make(dims.dim, dims.dim, init=config.init)
         self.k = make(dims.dim, dims.kv_heads * dims.head_dim, init=config.init)
         self.v = make(dims.dim, dims.kv_heads * dims.head_dim, init=config.init)
@@ -105,7 +105,7 @@ class Attention(Part):
     def lead(self) -> int:
         """How many leading channels of its input gates read, where a kernel does all that follows attention; else 0."""
         gate: Any = self.on_heads[1] if self.one_pass_heads else None
-        return gate.weight.shape[1] if gate is not None else 0
+        return min(gate.aligned, self.dim) if gate is not None else 0
 
     def at_once(self, x: Tensor, now: Pass, lead: Tensor) -> Tensor | None:
         """(B, T, D) -> the heads side by side, (B, T, D), where one function does everything between; else None."""

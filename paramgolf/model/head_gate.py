@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from paramgolf.model.kernels import kernel_takes
 from paramgolf.model.slots import Dims, Tap
 from paramgolf.parts import Init, Part, Role
 
@@ -27,7 +28,20 @@ class HeadGate(Part):
 
     def logits(self, tap: Tap) -> Tensor:
         """(B, T, H): W·x[:width]."""
-        return F.linear(tap.x_BTD[..., : self.weight.shape[1]], self.weight.to(tap.x_BTD.dtype))
+        x, weight, width = tap.x_BTD, self.weight, self.weight.shape[1]
+        if not kernel_takes(x):
+            return F.linear(x[..., :width], weight.to(x.dtype))
+        x = x[..., : self.aligned]
+        return F.linear(x, F.pad(weight.to(x.dtype), (0, x.shape[-1] - width)))
+
+    @property
+    def aligned(self) -> int:
+        """How many channels a GPU reads, those beyond the gate's width times zero: a multiple of 8.
+
+        Products of rows that are no multiple of 16 bytes fall back to kernels that load 4 at a time: 18 and 13 µs a
+        layer backward for 98,304 rows of 12 channels, where the bytes ask for 2.
+        """
+        return -(-self.weight.shape[1] // 8) * 8
 
 
 def check_gate_width(width: int, dims: Dims) -> None:

@@ -8,13 +8,32 @@ import torch.nn.functional as F
 from kernel_inputs import error, on_gpu
 from torch import Tensor
 
+from paramgolf.model import head_gate
 from paramgolf.model.attention import present
+from paramgolf.model.head_gate import HeadGate
 from paramgolf.model.kernels.flash4 import flash4_attention
 from paramgolf.model.kernels.own_value import without_own_value
 from paramgolf.model.kernels.query_key import queries_keys_values
 from paramgolf.model.rotation import Rotation, rotary_rates
 from paramgolf.model.slots import Tap
 from paramgolf.techniques.model.xsa import Exclusion
+
+
+@pytest.mark.parametrize("channels", [64, 16, 13])
+def test_channels_that_a_gate_reads_for_the_sake_of_alignment_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, channels: int
+) -> None:
+    torch.manual_seed(3)
+    gate, x = HeadGate(8, 12, torch.nn.init.normal_), torch.randn(2, 5, channels)
+    gate.reset()
+    given, results = torch.randn(2, 5, 8), []
+    for takes in (False, True):
+        monkeypatch.setattr(head_gate, "kernel_takes", lambda _, takes=takes: takes)
+        leaf = x.clone().requires_grad_()
+        logits = gate.logits(Tap(leaf, leaf))
+        results.append((logits, *torch.autograd.grad(logits, (leaf, gate.weight), given)))
+    for plain, aligned in zip(*results, strict=True):
+        torch.testing.assert_close(aligned, plain)
 
 
 def rotated(turn: Rotation, x: Tensor) -> Tensor:

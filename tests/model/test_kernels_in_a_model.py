@@ -17,7 +17,7 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from paramgolf.batch import Batch
-from paramgolf.model import attention, block, gpt, mlp
+from paramgolf.model import attention, block, gpt, head_gate, mlp
 from paramgolf.model.fused import FUSED, Fused
 from paramgolf.model.gpt import GPT
 from paramgolf.model.kernels.flash4 import flash4_backward, flash4_forward
@@ -178,7 +178,7 @@ def twins() -> None:
 @pytest.fixture
 def as_on_a_gpu(twins: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A device that takes the kernels."""
-    for module in (mlp, gpt, block, two_lanes):
+    for module in (mlp, gpt, block, two_lanes, head_gate):
         monkeypatch.setattr(module, "kernel_takes", lambda x: x.dtype == torch.bfloat16)
     for module in (block, mlp):
         monkeypatch.setattr(module, "sums_run", lambda: True)
