@@ -74,7 +74,7 @@ def test_gradients_handed_on_between_kernels_are_those_of_the_parts(
         torch.randn(1, tokens, n, device="cuda", generator=generator).bfloat16() for n in (1024, 8, 512)
     )
     gain = torch.randn(8, device="cuda", generator=generator)
-    turn = Rotation(rotary_rates(channels, 1e4), 2048).cuda()
+    turn = Rotation(rotary_rates(channels, 1e4), tokens).cuda()
 
     def whole(wide: Tensor, gain: Tensor, logits: Tensor) -> Tensor:
         documents = PaddedDocuments(edges, document_blocks(edges, tokens), tokens)

@@ -116,6 +116,7 @@ def run_query_key_forward(
     """wide (N, (H + 2K)·E) -> q (N, H, E), k (N, K, E)."""
     tokens, heads = len(wide), len(gain)
     assert wide.numel() < 2**31, wide.shape
+    assert len(cos) >= length, f"{len(cos)} angles for rows of {length}"
     width = wide.shape[1] // (heads + 2 * kv)
     q, k = (wide.new_empty(tokens, count, width) for count in (heads, kv))
     query_key_forward[(heads + kv, triton.cdiv(tokens, QK_TOKENS))](
