@@ -69,10 +69,17 @@ class Adam:
             "exp_avg_sq": torch.zeros_like(parameter),
         }
 
-    def step(self, *, scale: float) -> None:
-        """Update every parameter by its gradient; `scale` multiplies each group's learning rate."""
+    def step(self, *, scale: float, kept: Tensor | None = None) -> None:
+        """Update every parameter by its gradient; `scale` multiplies each group's learning rate.
+
+        A gradient is multiplied by `kept` (0-d) first, in place.
+        """
         if self.inner is None:
             return
+        if kept is not None:
+            owned = (parameter for _, parameters in self.groups.values() for parameter in parameters.values())
+            if gradients := [parameter.grad for parameter in owned if parameter.grad is not None]:
+                torch._foreach_mul_(gradients, kept)
         for group, (config, _) in self.groups.items():
             self.rates[group].fill_(config.lr * scale)
         self.inner.step()

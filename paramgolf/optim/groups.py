@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from paramgolf.errors import GolfError
 from paramgolf.optim.adam import Adam, AdamConfig
-from paramgolf.optim.clip import clip_gradients
+from paramgolf.optim.clip import clipping
 from paramgolf.optim.constant_rate import Constant
 from paramgolf.optim.muon import Muon, MuonConfig
 from paramgolf.optim.schedule import Progress
@@ -133,15 +133,17 @@ class Optimizer:
         `factor` multiplies the learning rates beside the schedule.
         """
         self.scale = self.config.schedule(progress) * factor
+        kept = None
         if self.config.clip:
-            self.gradient_norm = clip_gradients(self.parameters.values(), self.config.clip)
-        self.adam.step(scale=self.scale)
+            self.gradient_norm, kept = clipping(self.parameters.values(), self.config.clip)
+        self.adam.step(scale=self.scale, kept=kept)
         decay = self.config.matrix.decay_schedule
         self.muon.step(
             scale=self.scale,
             step=progress.step,
             fraction=progress.fraction,
             decay_scale=decay(progress) if decay else 1.0,
+            kept=kept,
         )
         if self.looker:
             self.looker.after(progress)

@@ -88,6 +88,8 @@ class Rates(NamedTuple):
     mu: Tensor
     decay: Tensor
     """lr · weight decay."""
+    kept: Tensor | None = None
+    """What clipping leaves of every gradient; none: all."""
 
 
 class Recipe(NamedTuple):
@@ -108,10 +110,12 @@ def nesterov_momentum(gradient: Tensor, momentum: Tensor, mu: Tensor, *, nestero
     return torch.addcmul(gradient, momentum, mu) if nesterov else momentum
 
 
-def reworked_update(stack: MatrixStack, gradients: list[Tensor], mu: Tensor, recipe: Recipe) -> Tensor:
+def reworked_update(stack: MatrixStack, gradients: list[Tensor], rates: Rates, recipe: Recipe) -> Tensor:
     """What is to be orthogonalized, (n, rows, cols); momentum and the techniques' state advance in place."""
     gradient = torch.stack(gradients).view_as(stack.momentum)
-    update = nesterov_momentum(gradient, stack.momentum, mu, nesterov=recipe.nesterov)
+    if rates.kept is not None:
+        gradient = gradient * rates.kept
+    update = nesterov_momentum(gradient, stack.momentum, rates.mu, nesterov=recipe.nesterov)
     for rework, memory in zip(recipe.on_update, stack.before, strict=True):
         update = rework(update, memory)
     return update
@@ -136,15 +140,15 @@ def move(stack: MatrixStack, direction: Tensor, rates: Rates, recipe: Recipe) ->
 def muon_step(stacks: Sequence[MatrixStack], gradients: Sequence[list[Tensor]], rates: Rates, recipe: Recipe) -> None:
     """One step for every stack, in place."""
     for stack, gradient in zip(stacks, gradients, strict=True):
-        update = reworked_update(stack, gradient, rates.mu, recipe)
+        update = reworked_update(stack, gradient, rates, recipe)
         move(stack, orthogonalize(update, recipe.quintics, recipe.dtype).float(), rates, recipe)
 
 
 def share_of_directions(
-    stack: MatrixStack, gradients: list[Tensor], mu: Tensor, recipe: Recipe, rank: int, world: int
+    stack: MatrixStack, gradients: list[Tensor], rates: Rates, recipe: Recipe, rank: int, world: int
 ) -> Tensor:
     """The orthogonal directions of this rank's matrices, (ceil(n / world), rows, cols), zeros beyond the last."""
-    update = reworked_update(stack, gradients, mu, recipe)
+    update = reworked_update(stack, gradients, rates, recipe)
     each = -(-len(update) // world)
     mine = update[rank * each : (rank + 1) * each]
     mine = torch.cat([mine, mine.new_zeros(each - len(mine), *update.shape[1:])])
@@ -183,7 +187,7 @@ class Muon:
         parts = {name: split(rows_of[name]) if split and name in rows_of else 1 for name in parameters}
         self.stacks = stack_matrices(parameters, self.recipe, parts)
         device = self.stacks[0].momentum.device if self.stacks else None
-        self.rates = Rates(*(torch.zeros((), device=device) for _ in Rates._fields))
+        self.rates = Rates(*(torch.zeros((), device=device) for _ in range(3)))
         self.advance, self.direct, self.move = muon_step, share_of_directions, move
         if compiled:
             self.advance = torch.compile(muon_step, fullgraph=True, dynamic=False)
@@ -191,11 +195,19 @@ class Muon:
             self.move = torch.compile(move, fullgraph=True, dynamic=False)
 
     @torch.no_grad()
-    def step(self, *, scale: float, step: int, fraction: float = 0.0, decay_scale: float = 1.0) -> None:
+    def step(
+        self,
+        *,
+        scale: float,
+        step: int,
+        fraction: float = 0.0,
+        decay_scale: float = 1.0,
+        kept: Tensor | None = None,
+    ) -> None:
         """Update every matrix by its gradient. No host synchronization.
 
-        `scale` multiplies the learning rate, `decay_scale` the decay besides; `step` is how many steps and `fraction`
-        which share of training went before.
+        `scale` multiplies the learning rate, `decay_scale` the decay besides, `kept` (0-d) the gradients; `step` is how
+        many steps and `fraction` which share of training went before.
         """
         if not self.stacks:
             return
@@ -204,20 +216,21 @@ class Muon:
         self.rates.mu.fill_(self.config.momentum_at(step, fraction))
         self.rates.decay.fill_(lr * self.config.weight_decay * decay_scale)
         gradients = [[gradient_or_zeros(parameter) for parameter in stack.parameters] for stack in self.stacks]
+        rates = self.rates._replace(kept=kept)
         if self.ranks and self.ranks.world > 1:
-            self.step_together(gradients, self.ranks)
+            self.step_together(gradients, rates, self.ranks)
         else:
-            self.advance(self.stacks, gradients, self.rates, self.recipe)
+            self.advance(self.stacks, gradients, rates, self.recipe)
 
-    def step_together(self, gradients: Sequence[list[Tensor]], ranks: Ranks) -> None:
+    def step_together(self, gradients: Sequence[list[Tensor]], rates: Rates, ranks: Ranks) -> None:
         """The same step, each stack's orthogonalization shared out over `ranks`."""
         coming = []
         for stack, gradient in zip(self.stacks, gradients, strict=True):
-            share = self.direct(stack, gradient, self.rates.mu, self.recipe, ranks.rank, ranks.world)
-            coming.append(ranks.gather(share))
+            mine = self.direct(stack, gradient, rates, self.recipe, ranks.rank, ranks.world)
+            coming.append(ranks.gather(mine))
         for stack, gathered in zip(self.stacks, coming, strict=True):
             direction = gathered()[: len(stack.momentum)].float()
-            self.move(stack, direction, self.rates, self.recipe)
+            self.move(stack, direction, rates, self.recipe)
 
     def state(self) -> dict[str, Tensor]:
         """All state, parameter by parameter, as views: independent of how matrices are stacked."""

@@ -176,17 +176,25 @@ def test_a_model_without_matrices_or_head_reports_only_its_groups() -> None:
     torch.testing.assert_close(model.gain.data, torch.full((3,), 0.96))
 
 
-def test_clipping_bounds_the_joint_norm_and_reports_it() -> None:
-    model = Tiny()
-    for parameter in model.parameters():
-        parameter.grad = torch.ones_like(parameter)
-    count = sum(parameter.numel() for parameter in model.parameters())
+@pytest.mark.parametrize("size", [0.001, 1.0])
+def test_clipping_bounds_the_joint_norm_and_reports_it(size: float) -> None:
+    """Bit for bit as if every gradient had been clipped by torch before, momentum and moments too."""
+    model, twin = Tiny(), Tiny()
     optimizer = Optimizer(model, replace(CONFIG, clip=0.25))
-    optimizer.step(Progress(0.0, 0, 1.0))
-    assert optimizer.gradient_norm is not None
-    assert optimizer.gradient_norm.item() == pytest.approx(count**0.5)
-    after = sum(parameter.grad.square().sum() for parameter in model.parameters()) ** 0.5
-    assert after.item() == pytest.approx(0.25, rel=1e-4)
+    after = Optimizer(twin, replace(CONFIG, clip=0.0))
+    for step in range(3):
+        for parameter, other in zip(model.parameters(), twin.parameters(), strict=True):
+            parameter.grad = size * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(step))
+            other.grad = parameter.grad.clone()
+        norm = nn.utils.clip_grad_norm_(after.parameters.values(), 0.25)
+        assert (norm < 0.25) == (size < 0.01)
+        for one in (optimizer, after):
+            one.step(Progress(0.0, step, 3.0 - step))
+        assert optimizer.gradient_norm is not None
+        assert torch.equal(optimizer.gradient_norm, norm)
+    assert all(torch.equal(mine, other) for mine, other in zip(model.parameters(), twin.parameters(), strict=True))
+    state = after.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in optimizer.state_dict().items())
 
 
 def test_without_clipping_gradients_are_left_alone() -> None:

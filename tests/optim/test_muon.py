@@ -98,7 +98,8 @@ def test_bf16_and_fp32_iterations_take_nearly_the_same_way() -> None:
         assert 1e-5 < gap < 0.02, name
 
 
-def test_the_step_is_one_graph_and_new_rates_do_not_compile_another() -> None:
+@pytest.mark.parametrize("clips", [False, True])
+def test_the_step_is_one_graph_and_new_rates_do_not_compile_another(clips: bool) -> None:
     counter = CompileCounter()
     parameters, same = start(), start()
     muon, eager = Muon(parameters, FLAT), Muon(same, FLAT)
@@ -109,7 +110,7 @@ def test_the_step_is_one_graph_and_new_rates_do_not_compile_another() -> None:
             parameters[name].grad = same[name].grad = gradient
         for one in (muon, eager):
             one.config = replace(FLAT, momentum_start=0.8, momentum_steps=9)
-            one.step(scale=1 / (1 + step), step=step)
+            one.step(scale=1 / (1 + step), step=step, kept=torch.tensor(0.5 / (1 + step)) if clips else None)
     assert counter.frame_count == 1
     for name in SHAPES:
         torch.testing.assert_close(parameters[name], same[name])

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paramgolf.optim.muon import Muon, MuonConfig, move, share_of_directions
+from paramgolf.optim.muon import Muon, MuonConfig, Rates, move, share_of_directions
 from paramgolf.optim.orthogonalize import orthogonalize
 from paramgolf.train.precision import allow_graphs
 
@@ -38,10 +38,10 @@ def test_shares_laid_together_are_the_whole(world: int) -> None:
     """Any number of ranks, more than matrices too; what lies beyond the last matrix is zero."""
     matrices = [torch.randn(6, 4, generator=torch.Generator().manual_seed(place)) for place in range(4)]
     names = {str(place): torch.zeros(6, 4) for place in range(4)}
-    shares = []
+    shares, rates = [], Rates(torch.zeros(()), torch.tensor(0.5), torch.zeros(()))
     for rank in range(world):
         muon = Muon(names, MuonConfig(precision="float32"))
-        shares.append(share_of_directions(muon.stacks[0], matrices, torch.tensor(0.5), muon.recipe, rank, world))
+        shares.append(share_of_directions(muon.stacks[0], matrices, rates, muon.recipe, rank, world))
     together = torch.cat(shares)
     expected = orthogonalize(torch.stack(matrices), MuonConfig().quintics(5), torch.float32)
     torch.testing.assert_close(together[:4], expected)
