@@ -13,7 +13,7 @@ from paramgolf.model.kernels.eight_bits import eight_bit_product, takes_eight_bi
 from paramgolf.model.kernels.mixed_norm import Merge, mixed_norm
 from paramgolf.model.kernels.own_value import without_own_value
 from paramgolf.model.kernels.query_key import Projected, queries_keys_values
-from paramgolf.model.kernels.reworked_attention import SUMS_WIDTH, attention_sums_run, reworked_attention
+from paramgolf.model.kernels.reworked_attention import SUMS_TURN, SUMS_WIDTH, attention_sums_run, reworked_attention
 from paramgolf.model.kernels.stream_product import stream_product
 from paramgolf.model.slots import Half, Pass, PerLayer, SoftmaxCore, Sublayers, Tap
 from paramgolf.parts import Part, Role, project_together, wide_matrix
@@ -81,7 +81,12 @@ class Attention(Part):
             "heads" in config.fused and kinds(self.on_heads) == ONE_PASS_HEADS and power_of_two(dims.head_dim)
         )
         one_pass = self.spreads and self.one_pass_qk and self.one_pass_heads
-        self.one_piece = "attention" in config.fused and one_pass and dims.head_dim == SUMS_WIDTH
+        self.one_piece = (
+            "attention" in config.fused
+            and one_pass
+            and dims.head_dim == SUMS_WIDTH
+            and cast(Any, self.on_qk[1]).channels >= SUMS_TURN
+        )
 
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from paramgolf.model.block import Attention
+from paramgolf.model.fused import FUSED
+from paramgolf.model.gpt import GPT
 from paramgolf.model.kernels import kernels_run
 from paramgolf.model.kernels.flash4 import flash4_attention
 from paramgolf.model.kernels.own_value import without_own_value
@@ -21,6 +25,8 @@ from paramgolf.model.kernels.reworked_attention import (
     values_of,
 )
 from paramgolf.model.rotation import Rotation, rotary_rates
+from paramgolf.presets import preset
+from paramgolf.techniques.model import Rope
 
 
 def offsets(lengths: Sequence[int]) -> Tensor:
@@ -50,6 +56,15 @@ def test_blocks_hold_the_tokens_that_flash_attention_pads_to_their_rows(lengths:
         held[row // 64].append(token)
     for code, mine in zip(blocks.tolist(), held, strict=True):
         assert list(range(code // 128, code // 128 + code % 128)) == mine
+
+
+@pytest.mark.parametrize(("channels", "width", "taken"), [(8, 64, False), (16, 64, True), (16, 32, False)])
+def test_only_heads_whose_sums_can_be_read_go_in_one_piece(channels: int, width: int, taken: bool) -> None:
+    shape = preset("pr1855").model
+    turned = tuple(replace(part, channels=channels) if isinstance(part, Rope) else part for part in shape.on_qk)
+    shape = replace(shape, dim=2 * width, heads=2, kv_heads=1, vocab=256, context=64, on_qk=turned)
+    model = GPT(replace(shape, fused=(*FUSED, "attention")))
+    assert {part.one_piece for part in model.modules() if isinstance(part, Attention)} == {taken}
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:

@@ -18,6 +18,8 @@ from paramgolf.model.kernels.query_key import query_key
 
 SUMS_WIDTH = 64
 """Channels of a head; the cut of attention's kernel and the way its sums lie are of it."""
+SUMS_TURN = 16
+"""Fewest channels that rotate: sums are read eight channels at a time, and a pair's partners apart."""
 
 
 class PaddedDocuments(NamedTuple):
