@@ -58,7 +58,7 @@ def query_key_backward(  # noqa: PLR0913
         begin, used = code // 128, code % 128
         if used == 0:
             if head < H:
-                tl.store(dgain + tl.program_id(1) * H + head, 0.0)
+                tl.store(dgain + head * tl.num_programs(1) + tl.program_id(1), 0.0)
             return
     token = begin + row
     real = (row < used) & (token < tokens)
@@ -103,7 +103,8 @@ def query_key_backward(  # noqa: PLR0913
         scale = tl.rsqrt(tl.sum(one * one + two * two, axis=1, keep_dims=True) / E + 1.1920929e-07)
         along = tl.sum(of_one * one + of_two * two, axis=1, keep_dims=True) * scale
         if head < H:
-            tl.store(dgain + tl.program_id(1) * H + head, tl.sum(tl.sum(along, axis=1), axis=0))
+            share = dgain + head * tl.num_programs(1) + tl.program_id(1)
+            tl.store(share, tl.sum(tl.sum(along, axis=1), axis=0))
         outer = scale * lift
         back = along * scale / E
         tl.store(dwide + place, ((of_one - one * back) * outer).to(kind), mask=real)
@@ -140,9 +141,9 @@ def run_query_key_backward(  # noqa: PLR0913
     runs = triton.cdiv(tokens, QK_TOKENS) if blocks is None else len(blocks)
     assert blocks is None or cos.shape[-1] >= 8, cos.shape
     copies = gradients[1].shape[2] if gradients[1].dim() > 3 else 1
-    dwide, dgain = torch.empty_like(wide), wide.new_empty(runs, heads, dtype=torch.float32)
+    dwide, dgain = torch.empty_like(wide), wide.new_empty(heads, runs, dtype=torch.float32)
     query_key_backward[(heads + 2 * kv, runs)](
         wide, *gradients[:3], gradients[-1], cos, sin, gain, blocks, dwide, dgain, tokens, length, runs * QK_TOKENS,
         heads, kv, width, cos.shape[-1], QK_TOKENS, tapped, copies, blocks is not None, num_warps=8,
     )  # fmt: skip
-    return dwide, dgain.sum(0)
+    return dwide, dgain.sum(1)
