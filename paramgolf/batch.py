@@ -29,10 +29,10 @@ class Batch(NamedTuple):
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`, ids as int64."""
-        cu_seqlens = None if self.cu_seqlens is None else self.cu_seqlens.to(device, non_blocking=True)
+        cu_seqlens = None if self.cu_seqlens is None else sent_to(device, self.cu_seqlens)
         return Batch(
-            self.ids.to(device, non_blocking=True).long(),
-            self.targets.to(device, non_blocking=True).long(),
+            sent_to(device, self.ids).long(),
+            sent_to(device, self.targets).long(),
             cu_seqlens,
             self.max_seqlen,
         )
@@ -49,3 +49,14 @@ class Batch(NamedTuple):
             return torch.zeros_like(self.ids)
         place = torch.arange(self.ids.shape[1], device=self.ids.device, dtype=torch.int32)
         return (torch.searchsorted(self.cu_seqlens, place, right=True) - 1).expand_as(self.ids)
+
+
+def sent_to(device: torch.device, tensor: Tensor) -> Tensor:
+    """`tensor` on `device`, without waiting for it.
+
+    To a GPU by way of pinned memory: before a copy from any other the driver waits for all work asked of the device,
+    which then stands still until the host has caught up.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
