@@ -201,7 +201,8 @@ class Inliner:
         rest = body[:-1] if isinstance(last, ast.Return) else body
         if isinstance(statement, ast.Expr) and head is call and (value is None or not is_loud(value)):
             return [*before, *rest] or [ast.Pass()]
-        result = body[-1].value if isinstance(body[-1], ast.Return) and body[-1].value else ast.Constant(None)
+        end = body[-1] if body else None
+        result = end.value if isinstance(end, ast.Return) and end.value else ast.Constant(None)
         return [*before, *rest, with_part(statement, call, result)]
 
 

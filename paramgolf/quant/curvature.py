@@ -10,7 +10,7 @@ frequency times the mean square of the gradient of what is looked up.
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -51,15 +51,6 @@ class LookedUp(Protocol):
 
     def head_bias(self) -> Tensor | None:
         """(V,), or something that can be added to (B, T, V) logits."""
-        ...
-
-
-@runtime_checkable
-class NarrowTable(Protocol):
-    """An embedding whose rows are projected to the model's width once they are looked up."""
-
-    def onto_table(self, gradient: Tensor) -> Tensor:
-        """(..., D) gradient by what `embed` gives -> (..., r) by the rows themselves."""
         ...
 
 
@@ -265,11 +256,13 @@ def watched_lookup(embedding: object, ids: Tensor, sums: TableSums) -> Iterator[
     """What is looked up carries a probe meanwhile, whose gradient `sums` takes."""
     table = cast(LookedUp, embedding)
     looked_up = table.embed
+    # Where rows are projected once they are looked up, what comes back is brought to the rows themselves.
+    onto_table = getattr(embedding, "onto_table", None)
 
     def returned(gradient: Tensor) -> None:
         flat = gradient.detach().reshape(-1, gradient.shape[-1]).float()
-        if isinstance(embedding, NarrowTable):
-            flat = embedding.onto_table(flat)
+        if onto_table is not None:
+            flat = onto_table(flat)
         sums.lookup_gram += flat.mT @ flat
         sums.counts += torch.bincount(ids.flatten(), minlength=len(sums.counts))
 

@@ -34,6 +34,7 @@ def inlined(source: str) -> str:
 
 
 MOVES = {
+    "a value of what does nothing": "def nothing(x): pass\ndef main():\n    y = nothing(1)\n    print(y)\nmain()",
     "an expression": "def twice(x): return 2 * x\ndef main(): print(twice(say(3)))\nmain()",
     "statements": """
 def told(x):
