@@ -183,7 +183,9 @@ def time_reworked(run: Run, batch: Batch, saved: list[Tensor], dy: Tensor, devic
     def in_turn() -> tuple[Tensor, ...]:
         of_y, of_tap, of_logits = own_value_gradient(y, v, logits, dy, 0.5, 1.0)
         found = flash4_backward(of_y, [q, k, v, y, log_sums], edges, tokens, 0, True)
-        return *query_key_gradient(wide, [*found, of_tap], turn.cos, turn.sin, gain, kv, tokens), of_logits
+        given = [*found, of_tap]
+        of_wide = query_key_gradient(wide, given, turn.cos, turn.sin, gain, kv, tokens, copies=heads // kv)
+        return *of_wide, of_logits
 
     off = " ".join(f"{relative(mine, plain):.1e}" for mine, plain in zip(handed_on(), in_turn(), strict=True))
     print(f"gradients handed on against one after another: {off}")
@@ -196,7 +198,7 @@ def time_reworked(run: Run, batch: Batch, saved: list[Tensor], dy: Tensor, devic
             (y, v, logits, dy), log_sums, blocks, 0.5, 1.0
         ),
         "queries and keys from sums": lambda: run_query_key_backward(
-            wide, [sums, k, k, k], turn.cos, turn.sin, gain, kv, tokens, blocks
+            wide, [sums, k, k, k], turn.cos, turn.sin, gain, kv, tokens, blocks=blocks
         ),
         "blocks of padded rows": lambda: whole(edges, tokens),
     }.items():
@@ -245,7 +247,9 @@ def time_passes(run: Run, tokens: int, device: torch.device) -> None:
         ),
         (
             "the same, groups apart",
-            lambda: query_key_gradient(wide, [q, spread, spread, v], turn.cos, turn.sin, gain, kv, tokens),
+            lambda: query_key_gradient(
+                wide, [q, spread, spread, v], turn.cos, turn.sin, gain, kv, tokens, copies=heads // kv
+            ),
             [halves, q, spread, spread, v, wide],
         ),
         ("own value and gate", lambda: own_value(q, v, logits, 0.5, 1.0), [q, v, q]),

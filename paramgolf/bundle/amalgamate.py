@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from paramgolf.bundle.applied import freezes
 from paramgolf.bundle.backends import unused_backends, without_backends
 from paramgolf.bundle.direct import with_methods_apart
 from paramgolf.bundle.fold import folded
@@ -51,7 +52,7 @@ STAND_IN_MODULE, ARTIFACT_MODULE = "paramgolf.bundle.stand_ins", "paramgolf.bund
 OPEN = "SCRIPT_CODER"
 """What a stand-in leaves for the bundler to write."""
 WEAK = frozenset({"TERMS", "TECHNIQUES"})
-ROUNDS = 4
+ROUNDS = 8
 """What is known is gathered again this often at most; what the last round found is true already."""
 OPTIONAL = frozenset({"triton", "flash_attn", "flash_attn_interface"})
 """Libraries that a script does without where they are not installed; the package asks before it uses them."""
@@ -119,8 +120,10 @@ def amalgamate(whole_run: Run) -> Script:
     facts.observed = observed_attributes(model, first.definitions)
     facts.structure = {work.__name__: (work, model) for work in STRUCTURAL}
     facts = sharpest(facts, run, units, assumed_fields(first), model)
+    facts.unused = unused_backends(run, facts, units)
+    facts = settled(facts, run, units)
     caught = errors_gone_on_from((item.module, item.node) for item in first.definitions)
-    known = RewriteFacts(facts, units, caught, unused_backends(run, facts, units))
+    known = RewriteFacts(facts, units, caught)
     void: frozenset[str] = frozenset()
     dropped: Dropped = frozenset()
     while True:
@@ -180,16 +183,27 @@ def sharpest(facts: Facts, run: Run, units: Units, assumed: Mapping[tuple[type, 
     some place does not keep to is assumed no longer, and the rest looked at again.
     """
     while True:
-        found = sharper(facts.sharpened({}, assumed), run, units)
+        found = sharper(facts.sharpened({}, assumed, {}), run, units)
         kept = {key: fact for key, fact in assumed.items() if found.attributes.get(key) == fact}
         if len(kept) == len(assumed):
             break
         assumed = kept
     # What is left of the program assigns less to the modules of the model.
-    found.observed = observed_attributes(model, folded_program(found, run, units, Gathered()).definitions)
+    program = folded_program(found, run, units, Gathered()).definitions
+    found.observed = observed_attributes(model, program)
+    found.freezes = any(freezes(item.node) for item in program)
+    return settled(found, run, units)
+
+
+def settled(found: Facts, run: Run, units: Units) -> Facts:
+    """All that follows from what is known; what was found out stays true where nothing asks for it any more."""
     for _ in range(ROUNDS):
         before, found = found, sharper(found, run, units)
-        if (found.parameters, found.attributes) == (before.parameters, before.attributes):
+        found.attributes = {**before.attributes, **found.attributes}
+        found.parameters = {**before.parameters, **found.parameters}
+        found.results = {**before.results, **found.results}
+        told, then = ((one.parameters, one.attributes, one.results) for one in (found, before))
+        if told == then:
             break
     return found
 
@@ -199,7 +213,7 @@ def sharper(facts: Facts, run: Run, units: Units) -> Facts:
     gathered = Gathered()
     whole = folded_program(facts, run, units, gathered)
     attributes = {**known_results(whole, gathered), **gathered.attributes(), **known_fields(whole, gathered)}
-    found = facts.sharpened(known_parameters(whole, gathered), attributes)
+    found = facts.sharpened(known_parameters(whole, gathered), attributes, gathered.returned)
     found.named = records_read_by_name(whole, gathered)
     found.altered = frozenset(gathered.overwritten | gathered.replaced.keys())
     return found
@@ -209,6 +223,7 @@ def folded_program(facts: Facts, run: Run, units: Units, gathered: Gathered) -> 
     """The program folded by `facts`."""
 
     def rewrite(item: Definition) -> ast.stmt:
+        item = item._replace(node=without_backends(item, facts.unused))
         return folded(spelled_out(item, facts.closed), facts, units, item.module, gathered)
 
     return reached(run, units, rewrite)
@@ -221,8 +236,6 @@ class RewriteFacts(NamedTuple):
     units: Units
     caught: frozenset[type]
     """Errors that the program goes on from."""
-    unused: frozenset[str]
-    """Attention backends that never run."""
 
 
 def lightened(item: Definition, *, known: RewriteFacts, void: frozenset[str], dropped: Dropped) -> ast.stmt:
@@ -230,7 +243,7 @@ def lightened(item: Definition, *, known: RewriteFacts, void: frozenset[str], dr
     if item.name == OPEN:
         coder = spared(source(known.facts.parts[0].artifact.coder), dropped)
         return ast.parse(f"{OPEN} = {coder}").body[0]
-    item = item._replace(node=without_backends(item, known.unused))
+    item = item._replace(node=without_backends(item, known.facts.unused))
     item = item._replace(node=spelled_out(item, known.facts.closed))
     node = simplified(folded(item.node, known.facts, known.units, item.module, Gathered()))
     node = without_checks(simplified(unguarded(node, item.module, known.caught, void)), known.facts.closed)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, NamedTuple, cast, get_type_hints
 
+from paramgolf.bundle.applied import ASKED
 from paramgolf.bundle.bindings import single_assignments
 from paramgolf.bundle.known import Fact, Facts, Instance, OneOf, distinct, hints_of, live
 from paramgolf.bundle.units import Home, Units, home_of
@@ -45,6 +46,7 @@ OVER_NOTHING = frozenset({"zip", "enumerate", "reversed", "sorted", "tuple"})
 AGREED = "agree"
 """The method that gives the first rank's values to all."""
 PURE: dict[str, Callable[..., Any]] = {"any": any, "all": all, "len": len, "bool": bool, "max": max, "min": min}
+RANGES = frozenset({"range", "tl.range", "tl.static_range"})
 DEEPEST = 4
 """Calls within calls that are followed."""
 FEW = 64
@@ -87,14 +89,36 @@ class Evaluator:
         if isinstance(node, ast.BinOp):
             work = ARITHMETIC.get(type(node.op))
             return self.combined(work, [node.left, node.right], scope, depth) if work else None
+        if isinstance(node, ast.Subscript) and ast.unparse(node.value) == f"ctx.{ASKED}":
+            return None if self.facts.freezes else OneOf((True,))
         if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice):
             return self.combined(operator.getitem, [node.value, node.slice], scope, depth)
         if isinstance(node, ast.IfExp):
             decided = self.truth(node.test, scope, depth)
             return None if decided is None else self.fact(node.body if decided else node.orelse, scope, depth)
+        if isinstance(node, ast.DictComp):
+            return self.table(node, scope, depth)
         if isinstance(node, ast.GeneratorExp):
             return EMPTY if self.fact(node.generators[0].iter, scope, depth) == EMPTY else None
         return self.call(node, scope, depth) if isinstance(node, ast.Call) else None
+
+    def table(self, node: ast.DictComp, scope: Scope, depth: int) -> Fact:
+        """A dictionary of what is known, one value for each of known things."""
+        [first, *more] = node.generators
+        known = self.fact(first.iter, scope, depth)
+        if more or first.ifs or not isinstance(first.target, ast.Name) or not isinstance(known, OneOf):
+            return None
+        if len(known.values) > 1 or type(known.values[0]) is not tuple:
+            return None
+        found = {}
+        for item in known.values[0]:
+            inner = {**scope, first.target.id: OneOf((item,))}
+            pair = [self.fact(part, inner, depth) for part in (node.key, node.value)]
+            if not all(isinstance(fact, OneOf) and fact.plain for fact in pair):
+                return None
+            key, value = (cast(OneOf, fact).values[0] for fact in pair)
+            found[key] = value
+        return OneOf((found,)) if found else None
 
     def type_name(self, fact: Fact) -> Fact:
         """The name of a known type."""
@@ -162,15 +186,10 @@ class Evaluator:
 
     def call(self, node: ast.Call, scope: Scope, depth: int) -> Fact:
         """A call of a builtin, `isinstance`, or a function of ours that only returns an expression."""
-        if isinstance(node.func, ast.Attribute) and node.func.attr in ("items", "keys", "values") and not node.args:
-            return EMPTY if self.fact(node.func.value, scope, depth) == OneOf(({},)) else None
-        if isinstance(node.func, ast.Attribute) and ast.unparse(node.func) == "dict.fromkeys" and len(node.args) == 1:
-            return self.combined(lambda items: distinct(tuple(items)), node.args, scope, depth)
-        if isinstance(node.func, ast.Attribute) and node.func.attr == AGREED and len(node.args) == 1:
-            given = node.args[0]  # what is known is the same on every rank
-            return self.combined(lambda *items: items, given.elts, scope, depth) if type(given) is ast.List else None
+        if len(node.args) == 2 and ast.unparse(node.func) in RANGES:
+            return self.counted(node.args, scope, depth)
         if isinstance(node.func, ast.Attribute):
-            return self.method(node, node.func, scope, depth)
+            return self.of_items(node, node.func, scope, depth) or self.method(node, node.func, scope, depth)
         if not isinstance(node.func, ast.Name) or node.func.id in scope:
             return None
         name = node.func.id
@@ -194,7 +213,26 @@ class Evaluator:
         fact = self.tried(node, home, scope, depth)
         if fact is None and depth < DEEPEST:
             fact = self.through(node, home, scope, depth)
-        return self.facts.returned(live(home.definition.module, home.definition.name)) if fact is None else fact
+        key = home.definition.module, home.definition.name
+        fact = self.facts.returned(live(*key)) if fact is None else fact
+        if fact is None and all(map(is_silent, (*node.args, *(item.value for item in node.keywords)))):
+            return self.facts.results.get(key)
+        return fact
+
+    def of_items(self, node: ast.Call, func: ast.Attribute, scope: Scope, depth: int) -> Fact:
+        """A call of a method that goes over what it has, or has been given."""
+        if func.attr in ("items", "keys", "values") and not node.args:
+            return EMPTY if self.fact(func.value, scope, depth) == OneOf(({},)) else None
+        if ast.unparse(func) == "dict.fromkeys" and len(node.args) == 1:
+            return self.combined(lambda items: distinct(tuple(items)), node.args, scope, depth)
+        if func.attr == AGREED and len(node.args) == 1:
+            given = node.args[0]  # what is known is the same on every rank
+            return self.combined(lambda *items: items, given.elts, scope, depth) if type(given) is ast.List else None
+        return None
+
+    def counted(self, ends: list[ast.expr], scope: Scope, depth: int) -> Fact:
+        """A range from one number up to another, if it holds nothing."""
+        return EMPTY if self.combined(operator.lt, ends, scope, depth) == OneOf((False,)) else None
 
     def method(self, node: ast.Call, func: ast.Attribute, scope: Scope, depth: int) -> Fact:
         """A call of a method of ours."""

@@ -6,6 +6,7 @@ there as its value; what has no other reader is then left out of the configurati
 
 import ast
 import dataclasses
+import itertools
 from typing import Any, cast
 
 from paramgolf.bundle.annotations import evaluated
@@ -14,8 +15,10 @@ from paramgolf.bundle.direct import method_known
 from paramgolf.bundle.evaluator import EMPTY, Evaluator, Scope, is_silent
 from paramgolf.bundle.gather import APPLIED, LAUNCHED, METHOD, Gathered, Key, Passed
 from paramgolf.bundle.known import Fact, Facts, Instance, OneOf, live, names_in
+from paramgolf.bundle.plainer import as_statements, is_function_of_autograd, plainer, until_the_end
 from paramgolf.bundle.quiet import called
 from paramgolf.bundle.records import GOES_OVER
+from paramgolf.bundle.returns import given_back
 from paramgolf.bundle.slim import KINDS, copied
 from paramgolf.bundle.units import Units, home_of
 from paramgolf.bundle.wholes import Wholes
@@ -56,6 +59,7 @@ class Fold(ast.NodeTransformer):
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
         outer = self.scope, self.owner, self.key, self.self_of
+        top = not self.self_of and self.owner is None and not self.scope
         self.scope = {**self.scope, **self.arguments(node, self.owner)}
         self.scope |= dict.fromkeys(stored_names(node))
         if self.owner is not None and self.key and node.args.args:
@@ -73,6 +77,9 @@ class Fold(ast.NodeTransformer):
         ]
         node.body = [inner for item in node.body for inner in as_statements(self.visit(item))]
         node.body = until_the_end(node.body) or [ast.Pass()]
+        if top:
+            result = given_back(node, lambda value: self.evaluator.fact(value, self.scope))
+            self.gathered.returned[self.module, node.name] = result
         self.scope, self.owner, self.key, self.self_of = outer
         return node
 
@@ -89,7 +96,7 @@ class Fold(ast.NodeTransformer):
         method = owner is not None and bool(arguments) and not static
         called_with = self.facts.parameters.get(self.called_as(node, owner), {})
         found |= {name: fact for name, fact in called_with.items() if fact is not None}
-        if owner is not None and method:
+        if owner is not None and (method or (arguments and is_function_of_autograd(owner))):
             found[arguments[0].arg] = self.own(owner)
         return found
 
@@ -260,12 +267,16 @@ class Fold(ast.NodeTransformer):
 
     def note(self, node: ast.Call, key: Key) -> None:
         """Remember the arguments of a call."""
-        if any(isinstance(item, ast.Starred) for item in node.args) or any(item.arg is None for item in node.keywords):
+        if any(item.arg is None for item in node.keywords):
             self.gathered.escaped.add(key)
             return
-        positional = tuple(self.evaluator.fact(item, self.scope) for item in node.args)
+        plain = [*itertools.takewhile(lambda item: not isinstance(item, ast.Starred), node.args)]
+        more = len(plain) < len(node.args)
+        if more:
+            self.gathered.spread.add(key)
+        positional = tuple(self.evaluator.fact(item, self.scope) for item in plain)
         named = {item.arg: self.evaluator.fact(item.value, self.scope) for item in node.keywords if item.arg}
-        self.gathered.calls.setdefault(key, []).append(Passed(positional, named))
+        self.gathered.calls.setdefault(key, []).append(Passed(positional, named, more))
 
     def visit_Name(self, node: ast.Name) -> ast.expr:
         if isinstance(node.ctx, ast.Load) and node.id not in self.scope:
@@ -376,20 +387,7 @@ def spelled(value: Any) -> ast.expr:
     return ast.parse(repr(value), mode="eval").body
 
 
-def as_statements(result: ast.AST | list[ast.stmt] | None) -> list[ast.stmt]:
-    """What a visit gave, as statements."""
-    return [] if result is None else result if isinstance(result, list) else [cast(ast.stmt, result)]
-
-
-def until_the_end(block: list[ast.stmt]) -> list[ast.stmt]:
-    """The statements up to the first that leaves the block."""
-    ends = (
-        place for place, item in enumerate(block) if isinstance(item, ast.Return | ast.Raise | ast.Continue | ast.Break)
-    )
-    return block[: next(ends, len(block)) + 1]
-
-
 def folded(node: ast.stmt, facts: Facts, units: Units, module: str, gathered: Gathered) -> ast.stmt:
     """A copy of a top-level definition of `module` without the branches that are never taken."""
-    result = Fold(facts, units, module, gathered).visit(copied(node))
-    return cast(ast.stmt, result)
+    result = Fold(facts, units, module, gathered).visit(plainer(copied(node)))
+    return plainer(result)

@@ -1,6 +1,7 @@
 """What the reached program passes to its own functions, and what it keeps in attributes: facts for the next folding."""
 
 import ast
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -18,6 +19,8 @@ class Passed(NamedTuple):
 
     positional: tuple[Fact, ...]
     named: Mapping[str, Fact]
+    more: bool = False
+    """Whether others follow the positional ones, of which nothing is known."""
 
 
 class Gathered:
@@ -27,6 +30,8 @@ class Gathered:
         self.calls: dict[Key, list[Passed]] = {}
         self.escaped: set[Key] = set()
         """What is also used otherwise than by calling it: nothing is known of its arguments."""
+        self.spread: set[Key] = set()
+        """What some call gives `*arguments`: not every argument has a name."""
         self.kept: dict[tuple[Key, str], list[Fact]] = {}
         """(class, attribute) -> what its own methods assign to it."""
         self.replaced: dict[str, list[Fact]] = {}
@@ -35,6 +40,8 @@ class Gathered:
         """Classes of records of which something reads every field."""
         self.unpacked: set[tuple[str, ...]] = set()
         """The names that something is taken apart into of which the class is not known."""
+        self.returned: dict[Key, Fact] = {}
+        """What functions at the top of a module give."""
         self.overwritten: set[str] = set()
         """Attributes assigned from outside of their object."""
 
@@ -80,7 +87,9 @@ class Gathered:
                 places.setdefault(attribute, []).extend([kind] * len(facts))
         for ((module, name), attribute), facts in self.kept.items():
             kind = live(module, name)
-            if not isinstance(kind, type) or attribute in self.overwritten or attribute in self.replaced:
+            if not isinstance(kind, type) or attribute in self.overwritten:
+                continue
+            if attribute in self.replaced and (issubclass(kind, tuple) or dataclasses.is_dataclass(kind)):
                 continue
             related = [other for other in places[attribute] if issubclass(other, kind) or issubclass(kind, other)]
             if len(related) == 1 and facts[0] is not None and not hasattr(kind, attribute):
@@ -99,6 +108,8 @@ def argument_of(call: Passed, name: str, positional: list[str], default: Fact) -
     """What one call passes for the parameter `name`."""
     if name in call.named:
         return call.named[name]
+    if name in positional and call.more and positional.index(name) >= len(call.positional):
+        return None
     place = positional.index(name) if name in positional else len(call.positional)
     return call.positional[place] if place < len(call.positional) else default
 

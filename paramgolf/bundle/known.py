@@ -58,6 +58,12 @@ class Facts:
         """(class, attribute) -> what it is in every object."""
         self.observed: Mapping[tuple[type, str], Fact] = {}
         """The same of the modules of the model, as they were found."""
+        self.results: Mapping[tuple[str, str], Fact] = {}
+        """(module, function) -> what it gives."""
+        self.freezes = True
+        """Whether something may keep weights from learning; a gradient that nobody wants changes nothing."""
+        self.unused: frozenset[str] = frozenset()
+        """Attention backends that never run."""
         self.named: Mapping[str, tuple[str, ...]] = {}
         """Records of which fields are read by name only, with their fields."""
         self.altered: frozenset[str] = frozenset()
@@ -75,10 +81,11 @@ class Facts:
         self,
         parameters: Mapping[tuple[str, str], Mapping[str, Fact]],
         attributes: Mapping[tuple[type, str], Fact],
+        results: Mapping[tuple[str, str], Fact],
     ) -> "Facts":
-        """The same with what is known of parameters and attributes."""
+        """The same with what is known of parameters, attributes and results."""
         other = copy.copy(self)
-        other.parameters, other.attributes = parameters, attributes
+        other.parameters, other.attributes, other.results = parameters, attributes, results
         return other
 
     def of_class(self, kind: Any) -> Fact:

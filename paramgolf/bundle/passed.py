@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 
+from paramgolf.bundle.applied import operators_described
 from paramgolf.bundle.gather import APPLIED, LAUNCHED, METHOD, Gathered, literal_fact
 from paramgolf.bundle.known import Fact, live
 from paramgolf.bundle.reach import Reached, mentioned_strings
@@ -23,6 +24,10 @@ def known_parameters(program: Reached, gathered: Gathered) -> dict[tuple[str, st
     found = {}
     dynamic = {name for item in program.definitions for name in mentioned_strings(item.node)}
     for item in program.definitions:
+        if isinstance(item.node, ast.FunctionDef):
+            for operator in operators_described(item.node):
+                key = (item.module, operator)
+                found[item.module, item.name] = gathered.parameters(key, item.node.args, method=False)
         if isinstance(item.node, ast.FunctionDef) and passes_arguments(item.node):
             key = (item.module, item.name)
             found[key] = gathered.parameters(key, item.node.args, method=False)
@@ -100,7 +105,7 @@ def records_read_by_name(program: Reached, gathered: Gathered) -> dict[str, tupl
         perhaps = object in gathered.taken_apart or any(sounds_like(names, [*fields]) for names in gathered.unpacked)
         whole = kind in apart or (perhaps and issubclass(kind, tuple))
         makes = any(isinstance(inner, ast.Name) and inner.id in ("cls", "type") for inner in ast.walk(item.node))
-        if not whole and not makes and (item.module, item.name) not in gathered.escaped:
+        if not whole and not makes and (item.module, item.name) not in gathered.escaped | gathered.spread:
             found[item.name] = field_names(kind)
     return found
 
@@ -119,7 +124,6 @@ def known_results(program: Reached, gathered: Gathered) -> dict[tuple[type, str]
     """
     found: dict[tuple[type, str], Fact] = {}
     homes: dict[str, list[type]] = {}
-    assigned = gathered.overwritten | {attribute for _, attribute in gathered.kept}
     for item in program.definitions:
         kind = live(item.module, item.name)
         for method in getattr(item.node, "body", ()) if isinstance(kind, type) else ():
@@ -133,7 +137,18 @@ def known_results(program: Reached, gathered: Gathered) -> dict[tuple[type, str]
                 name = method.name if marks else f"{method.name}()"
                 found[kind, name] = literal_fact(last.value or ast.Constant(None))
     names = {key: key[1].removesuffix("()") for key, fact in found.items() if fact is not None}
-    return {key: found[key] for key, name in names.items() if len(homes[name]) == 1 and name not in assigned}
+    return {
+        key: found[key]
+        for key, name in names.items()
+        if len(homes[name]) == 1 and not may_be_assigned(key[0], name, gathered)
+    }
+
+
+def may_be_assigned(kind: type, name: str, gathered: Gathered) -> bool:
+    """Whether something may put another value in the place of what the class `kind` has by that name."""
+    makers = (live(*key) for key, attribute in gathered.kept if attribute == name)
+    own = (not isinstance(other, type) or issubclass(kind, other) or issubclass(other, kind) for other in makers)
+    return name in gathered.overwritten or any(own)
 
 
 def is_idle(part: ast.stmt) -> bool:

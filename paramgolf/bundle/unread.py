@@ -125,6 +125,10 @@ def assignments_to_attributes(node: ast.AST) -> list[tuple[ast.Attribute, ast.ex
     return []
 
 
+OWN = frozenset({"self", "ctx"})
+"""What methods, and functions of autograd, call the object that they keep attributes in."""
+
+
 class WithoutUnread(BodiesFilled):
     """Leaves out of a class what nobody reads."""
 
@@ -145,7 +149,7 @@ class WithoutUnread(BodiesFilled):
     def kept(self, node: ast.Assign | ast.AnnAssign) -> ast.stmt | None:
         """An assignment, unless its attribute is unread and making its value does nothing else."""
         for target, value in assignments_to_attributes(node):
-            own = isinstance(target.value, ast.Name) and target.value.id == "self"
+            own = isinstance(target.value, ast.Name) and target.value.id in OWN
             if own and target.attr in self.names and (self.module or is_quiet(value, self.quiet)):
                 return None
         return node

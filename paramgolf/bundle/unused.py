@@ -6,9 +6,20 @@ out without a trace; a method, where that holds for all methods of its name, of 
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
+from paramgolf.bundle.applied import (
+    APPLY,
+    can_lose,
+    describes,
+    forward_of,
+    is_applied,
+    is_kernel,
+    lose,
+    operators_described,
+    reached,
+)
 from paramgolf.bundle.evaluator import is_silent
 from paramgolf.bundle.guards import OTHERS
 from paramgolf.bundle.passed import decorators, methods_called_by_us, passes_arguments
@@ -45,15 +56,21 @@ def unused_parameters(program: Iterable[Definition], quiet: frozenset[str] = fro
     uses = Uses(definitions)
     found: set[tuple[str, str]] = set()
     for name, group in takers.items():
-        if name in uses.otherwise or not all(same_parameters(group[0], other) for other in group[1:]):
+        if {name, name.removesuffix(APPLY)} & uses.otherwise or not all(
+            same_parameters(group[0], other) for other in group[1:]
+        ):
             continue
         for place, parameter in enumerate(group[0].parameters):
             if any(reads(taker.node, parameter) for taker in group):
+                continue
+            if name.endswith(APPLY) and not can_lose(uses.functions[name.removesuffix(APPLY)], place):
                 continue
             by_place = place if parameter in group[0].positional else None
             passed = [argument(call, parameter, by_place) for call in uses.calls[name]]
             if all(value is None or is_silent(value) or is_quiet(value, quiet) for value in passed):
                 found.add((name, parameter))
+                if name.endswith(APPLY):  # the places of the others move
+                    break
     return frozenset(found)
 
 
@@ -63,10 +80,15 @@ def takers_of(definitions: list[Definition]) -> dict[str, list[Taker]]:
     others: set[str] = {name for item in definitions for name in mentioned_strings(item.node)}
     bases = {ast.unparse(base) for item in definitions for base in getattr(item.node, "bases", ())}
     for item in definitions:
-        if isinstance(item.node, ast.FunctionDef) and passes_arguments(item.node):
+        if isinstance(item.node, ast.FunctionDef) and (passes_arguments(item.node) or is_kernel(item.node)):
             takers[item.name].append(Taker(item.node, 0))
+        if isinstance(item.node, ast.FunctionDef):
+            for operator in operators_described(item.node):
+                takers[operator].append(Taker(item.node, 0))
         if not isinstance(item.node, ast.ClassDef):
             continue
+        if is_applied(item.node):
+            takers[f"{item.name}{APPLY}"] += [Taker(forward_of(item.node), 1)]
         ours = {id(method) for method in methods_called_by_us(item)}
         for method in item.node.body:
             if not isinstance(method, ast.FunctionDef):
@@ -100,12 +122,13 @@ class Uses:
         self.calls: dict[str, list[ast.Call]] = defaultdict(list)
         self.otherwise: set[str] = set()
         """What is named otherwise than by a plain call of it."""
+        self.functions = {item.name: item.node for item in definitions if is_applied(item.node)}
         for item in definitions:
-            called: set[int] = set()
+            called = {id(mark.value) for mark in getattr(item.node, "decorator_list", ()) if describes(mark)}
             self.otherwise |= set(local_names(item.node))
             for node in ast.walk(item.node):
                 if isinstance(node, ast.Call):
-                    called.add(id(node.func))
+                    called |= {id(node.func), id(reached(node.func, self.functions))}
                     self.note(node)
                 elif isinstance(node, ast.Attribute) and id(node) not in called:
                     self.otherwise.add(f".{node.attr}")
@@ -114,7 +137,7 @@ class Uses:
 
     def note(self, call: ast.Call) -> None:
         """Remember a call."""
-        name = called_name(call)
+        name = called_name(call, self.functions)
         if any(isinstance(item, ast.Starred) for item in call.args) or any(item.arg is None for item in call.keywords):
             self.otherwise.add(name)
         self.calls[name].append(call)
@@ -133,8 +156,10 @@ def local_names(node: ast.stmt) -> Iterator[str]:
                     yield inner.name
 
 
-def called_name(call: ast.Call) -> str:
-    """A function's name, or a dot and a method's."""
+def called_name(call: ast.Call, functions: Container[str]) -> str:
+    """A function's name, or a dot and a method's; that of a kernel, and of one of `functions` with `.apply`."""
+    if (inner := reached(call.func, functions)) is not None:
+        return f"{inner.id}{APPLY if isinstance(call.func, ast.Attribute) else ''}"
     if isinstance(call.func, ast.Attribute):
         return f".{call.func.attr}"
     return call.func.id if isinstance(call.func, ast.Name) else ""
@@ -154,6 +179,14 @@ class WithoutUnused(ast.NodeTransformer):
         self.unused = unused
         self.places = {name: group[0].positional for name, group in takers.items()}
         self.owners = {id(taker.node): name for name, group in takers.items() for taker in group}
+        self.functions = {name.removesuffix(APPLY) for name in takers if name.endswith(APPLY)}
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
+        for place, name in enumerate(self.places.get(f"{node.name}{APPLY}", ())):
+            if (f"{node.name}{APPLY}", name) in self.unused:
+                lose(node, place)
+        self.generic_visit(node)
+        return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
         self.generic_visit(node)
@@ -171,7 +204,7 @@ class WithoutUnused(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
-        name = called_name(node)
+        name = called_name(node, self.functions)
         places = self.places.get(name, [])
         gone = {parameter for owner, parameter in self.unused if owner == name}
         if gone:

@@ -8,10 +8,11 @@ import pytest
 
 from paramgolf.batch import Batch
 from paramgolf.bundle.amalgamate import closed_classes, own_units, sharpest
+from paramgolf.bundle.applied import freezes
 from paramgolf.bundle.backends import WithoutBackends, unused_backends, up_to_one_always_there
 from paramgolf.bundle.fold import folded
 from paramgolf.bundle.gather import Gathered
-from paramgolf.bundle.known import Facts, OneOf
+from paramgolf.bundle.known import Facts, Instance, OneOf
 from paramgolf.bundle.passed import assumed_fields, known_fields, known_parameters, known_results
 from paramgolf.bundle.reach import Reached
 from paramgolf.bundle.units import read_unit
@@ -49,6 +50,63 @@ def test_a_function_that_is_passed_on_may_be_called_with_anything():
     source = "def callee(a):\n    return a\ndef caller(x):\n    callee(1)\n    return map(callee, x)"
     parameters, _ = facts_of(source, ("callee", "caller"))
     assert parameters[HOME, "callee"] == {}
+
+
+def test_what_follows_a_star_is_not_known():
+    source = "def callee(a, b=2, *, c=3):\n    return a\ndef caller(x):\n    return callee(1, *x, c=4)"
+    parameters, _ = facts_of(source, ("callee", "caller"))
+    assert parameters[HOME, "callee"] == {"a": OneOf((1,)), "b": None, "c": OneOf((4,))}
+
+
+def test_an_operator_and_what_tells_its_shapes_are_given_the_same():
+    source = """
+    @library.custom_op("a::b", mutates_args=())
+    def operator(a, b=2):
+        return a
+    @operator.register_fake
+    def shapes(a, b=2):
+        return a
+    def caller(x):
+        return operator(x)
+    """
+    parameters, _ = facts_of(source, ("operator", "shapes", "caller"))
+    assert parameters[HOME, "shapes"] == parameters[HOME, "operator"] == {"a": None, "b": OneOf((2,))}
+
+
+def test_what_functions_give_is_known_where_calling_them_does_nothing_else():
+    source = """
+    class Batch:
+        pass
+    def makes(a):
+        return Batch(a)
+    def nothing(a):
+        b = a
+    def loud(a):
+        a.pop()
+        return 2
+    def either(a):
+        if a:
+            return 3
+    """
+    unit = read_unit(HOME, ast.parse(textwrap.dedent(source)))
+    facts, gathered = Facts(asked_run("baseline"), closed=frozenset()), Gathered()
+    for item in unit.definitions.values():
+        folded(item.node, facts, {HOME: unit}, HOME, gathered)
+    known = {name: fact for (_, name), fact in gathered.returned.items()}
+    assert known == {"makes": Instance(Batch), "nothing": OneOf((None,)), "loud": None, "either": None}
+
+
+def test_every_gradient_is_wanted_where_nothing_freezes_weights():
+    source = "def sample(ctx):\n    return 1 if ctx.needs_input_grad[1] else 2"
+    unit = read_unit(HOME, ast.parse(source))
+    facts = Facts(asked_run("baseline"), closed=frozenset())
+    node = unit.definitions["sample"].node
+    assert ast.unparse(folded(node, facts, {HOME: unit}, HOME, Gathered())) == ast.unparse(node)
+    facts.freezes = False
+    assert "return 1" in ast.unparse(folded(node, facts, {HOME: unit}, HOME, Gathered())).splitlines()[-1]
+    assert not freezes(ast.parse("if q.requires_grad: pass"))
+    assert freezes(ast.parse("q.requires_grad = x"))
+    assert freezes(ast.parse("q.requires_grad_(x)"))
 
 
 def test_methods_are_known_by_their_name():

@@ -70,3 +70,60 @@ def test_methods_lose_it_where_all_of_their_name_do():
     assert "def __init__(self, a):" in after
     assert "def segments(self, x):" in after
     assert "return Batch(1).segments(y)" in after
+
+
+FUNCTION = """
+class Applied(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, unread, weight):
+        return x @ weight
+    @staticmethod
+    def backward(ctx, *given):
+        return given[0], {second}, given[0] if ctx.needs_input_grad[{asked}] else None
+def caller(x, y):
+    return Applied.apply(x, 1.0, y)
+"""
+
+
+def test_a_function_of_autograd_loses_an_argument_with_its_gradient():
+    after = left(FUNCTION.format(second="None", asked=2))
+    assert "def forward(ctx, x, weight):" in after
+    assert "return (given[0], given[0] if ctx.needs_input_grad[1] else None)" in after
+    assert "Applied.apply(x, y)" in after
+
+
+@pytest.mark.parametrize(
+    ("second", "asked", "more"),
+    [
+        ("given[0]", 2, ""),
+        ("None", 1, ""),
+        ("*given", 2, ""),
+        ("None", 2, "def other(x):\n    return map(Applied.apply, x)"),
+    ],
+)
+def test_one_with_a_gradient_or_asked_about_stays(second: str, asked: int, more: str):
+    assert "unread" in left(FUNCTION.format(second=second, asked=asked) + more)
+
+
+def test_kernels_and_operators_lose_what_they_do_not_read():
+    before = """
+    @triton.jit
+    def kernel(x, unread, SIZE: tl.constexpr):
+        tl.store(x, SIZE)
+    @library.custom_op("a::b", mutates_args=())
+    def operator(x: Tensor, unread: int, told: int) -> Tensor:
+        kernel[3,](x, 2, 4, num_warps=8)
+        return x
+    @operator.register_fake
+    def shapes(x: Tensor, unread: int, told: int) -> Tensor:
+        return x.new_empty(told)
+    def caller(x):
+        return operator(x, 1, 2)
+    """
+    after = left(before)
+    assert "def kernel(x, SIZE: tl.constexpr):" in after
+    assert "kernel[3,](x, 4, num_warps=8)" in after
+    assert "def operator(x: Tensor, told: int)" in after
+    assert "def shapes(x: Tensor, told: int)" in after
+    assert "operator(x, 2)" in after
+    assert "unread" in left(textwrap.dedent(before) + "def other(x):\n    return map(operator, x)")

@@ -147,7 +147,7 @@ def test_sums_are_cleared_and_read_where_attention_adds_to_them(heads: tuple[int
     of_token = dq.reshape(many, -1, 64)[:, place].transpose(0, 1) * 64**-0.5
     rest, gain = [draw(tokens, kv, 64).bfloat16() for _ in range(3)], draw(many)
     turn = (draw(tokens, 1, half), draw(tokens, 1, half), gain, kv, tokens)
-    found = run_query_key_backward(wide, [lain, *rest], *turn, blocks)
+    found = run_query_key_backward(wide, [lain, *rest], *turn, blocks=blocks)
     of_rows = run_query_key_backward(wide, [of_token.contiguous(), *rest], *turn)
     for mine, theirs in zip(found, of_rows, strict=True):
         assert relative(mine, theirs) < 1e-3

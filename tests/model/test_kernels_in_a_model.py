@@ -141,8 +141,12 @@ def twins() -> None:
         return q.bfloat16(), k.bfloat16()
 
     @query_key_gradient.register_kernel("cpu")
-    def _(wide: Tensor, given: list[Tensor], cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int) -> Any:
-        of_v = added(given[2]) + (given[3].float() if len(given) > 3 else 0)
+    def _(
+        wide: Tensor, given: list[Tensor], cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int,
+        tapped: bool = True, copies: int = 0,
+    ) -> Any:  # fmt: skip
+        assert given[1].dim() == 3 + (copies > 0)
+        of_v = added(given[2]) + (given[3].float() if tapped else 0)
         dwide, dgain = gradients(
             lambda wide, gain: plain_heads(wide, cos, sin, gain, kv, length),
             (wide, gain),
@@ -172,7 +176,7 @@ def twins() -> None:
         v = values_of(wide, kv, q.shape[2])
         dy, dtap, dlogits = own_value_gradient(y, v, logits, given, *gate)
         found = flash4_backward(dy, [q, k, v, y, log_sums], documents[0], len(q), 0, True)
-        return *query_key_gradient(wide, [*found, dtap], *turn, kv, len(wide)), dlogits
+        return *query_key_gradient(wide, [*found, dtap], *turn, kv, len(wide), copies=found[1].shape[2]), dlogits
 
 
 @pytest.fixture

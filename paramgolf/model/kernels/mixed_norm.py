@@ -91,14 +91,14 @@ class MixedNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, weights: Tensor, form: tuple[float, int, bool, bool], x: Tensor, y: Tensor, z: Tensor | None
-    ) -> Any:
-        """Keeps what it was given; `form` is the factor, the lead, whether the blend goes on and whether x passes."""
-        factor, lead, goes_on, passes = form
+    def forward(  # noqa: PLR0913
+        ctx: Any, weights: Tensor, factor: float, lead: int, goes_on: bool, passes: bool, x: Tensor, y: Tensor,
+        z: Tensor | None,
+    ) -> Any:  # fmt: skip
+        """Keeps what it was given: factor, lead, whether the blend goes on and whether x passes."""
         streams = [x, y] if z is None else [x, y, z]
         ctx.save_for_backward(weights, *streams)
-        ctx.form = form
+        ctx.factor, ctx.lead, ctx.goes_on, ctx.passes = factor, lead, goes_on, passes
         u, n, front = blended_norm(streams, weights, factor, lead)
         return (*((u,) if goes_on else ()), n, *((front,) if lead else ()), *((x.view_as(x),) if passes else ()))
 
@@ -106,13 +106,13 @@ class MixedNorm(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the weights and the streams."""
         weights, *streams = ctx.saved_tensors
-        factor, lead, goes_on, passes = ctx.form
         whole = [gradient.contiguous() for gradient in gradients]
-        place = 1 if goes_on else 0  # the compiler of torch 2.11 takes no bool for an index
-        du, dn = whole[0] if goes_on else None, whole[place]
-        dlead = whole[place + 1] if lead else None
-        *found, shares = mixed_norm_gradient(du, dn, dlead, whole[-1] if passes else None, streams, weights, factor)
-        return shares.sum(0), None, *found, *[None] * (3 - len(found))
+        place = 1 if ctx.goes_on else 0  # the compiler of torch 2.11 takes no bool for an index
+        du, dn = whole[0] if ctx.goes_on else None, whole[place]
+        dlead = whole[place + 1] if ctx.lead else None
+        dpassed = whole[-1] if ctx.passes else None
+        *found, shares = mixed_norm_gradient(du, dn, dlead, dpassed, streams, weights, ctx.factor)
+        return shares.sum(0), None, None, None, None, *found, *[None] * (3 - len(found))
 
 
 def mixed_norm(
@@ -124,7 +124,7 @@ def mixed_norm(
     stream is wanted too.
     """
     x, y, *rest = (stream.flatten(0, 1).contiguous() for stream in streams)
-    found = MixedNorm.apply(weights, (factor, lead, goes_on, passes), x, y, rest[0] if rest else None)
+    found = MixedNorm.apply(weights, factor, lead, goes_on, passes, x, y, rest[0] if rest else None)
     parts = [tensor.unflatten(0, streams[0].shape[:2]) for tensor in found]
     place = 1 if goes_on else 0
     norm = parts[place]

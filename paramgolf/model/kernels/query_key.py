@@ -34,22 +34,24 @@ def query_key_shapes(
 
 
 @library.custom_op("paramgolf::query_key_gradient", mutates_args=())
-def query_key_gradient(
-    wide: Tensor, gradients: list[Tensor], cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int
-) -> tuple[Tensor, Tensor]:
-    """Gradients of `wide` and `gain` from those of q, k, v and, where it has one, of v as it was tapped.
+def query_key_gradient(  # noqa: PLR0913
+    wide: Tensor, gradients: list[Tensor], cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int,
+    tapped: bool = True, copies: int = 0,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Gradients of `wide` and `gain` from those of q, k, v and, if it was `tapped`, v once more.
 
-    Those of k and v may be (N, K, groups, E): they are added up.
+    With `copies` those of k and v are (N, K, copies, E): they are added up.
     """
     from paramgolf.model.kernels.gpu.query_key_rows import run_query_key_backward
 
-    return run_query_key_backward(wide, gradients, cos, sin, gain, kv, length)
+    return run_query_key_backward(wide, gradients, cos, sin, gain, kv, length, tapped, copies)
 
 
 @query_key_gradient.register_fake
-def query_key_gradient_shapes(
-    wide: Tensor, gradients: list[Tensor], cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int
-) -> tuple[Tensor, Tensor]:
+def query_key_gradient_shapes(  # noqa: PLR0913
+    wide: Tensor, gradients: list[Tensor], cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int,
+    tapped: bool = True, copies: int = 0,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Shapes of the backward pass."""
     return torch.empty_like(wide), torch.empty_like(gain)
 
@@ -58,27 +60,24 @@ class QueryKey(torch.autograd.Function):
     """The two operators as one differentiable function."""
 
     @staticmethod
-    def forward(
-        ctx: Any, wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, sizes: tuple[int, int], how: tuple[bool, bool]
+    def forward(  # noqa: PLR0913
+        ctx: Any, wide: Tensor, cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int, tapped: bool, copies: int
     ) -> Any:
-        """Keeps what it was given; `sizes` are key heads and tokens of a row, `how` whether tapped and spread."""
-        kv, length = sizes
-        tapped, spread = how
+        """Keeps what it was given; `copies` of keys and values there are to be, none where they are not spread."""
         q, k = query_key(wide, cos, sin, gain, kv, length)
         v = wide.unflatten(1, (-1, q.shape[2]))[:, -kv:]
         ctx.save_for_backward(wide, cos, sin, gain)
-        ctx.sizes = sizes
-        tap = (v.view_as(v),) if tapped else ()
-        groups = len(gain) // kv
-        return (q, spread_heads(k, groups), spread_heads(v, groups), *tap) if spread else (q, k, v, *tap)
+        ctx.kv, ctx.length, ctx.tapped, ctx.copies = kv, length, tapped, copies
+        found = (q, spread_heads(k, copies), spread_heads(v, copies)) if copies else (q, k, v)
+        return (*found, v.view_as(v)) if tapped else found
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the wide product and the gain."""
         wide, cos, sin, gain = ctx.saved_tensors
         whole = [gradient.contiguous() for gradient in gradients]
-        dwide, dgain = query_key_gradient(wide, whole, cos, sin, gain, *ctx.sizes)
-        return dwide, None, None, dgain, None, None
+        dwide, dgain = query_key_gradient(wide, whole, cos, sin, gain, ctx.kv, ctx.length, ctx.tapped, ctx.copies)
+        return dwide, None, None, dgain, None, None, None, None
 
 
 class Projected(NamedTuple):
@@ -100,6 +99,7 @@ def queries_keys_values(
     `tapped`: the tap is used; `spread`: keys and values come for each query head, by views.
     """
     rows, length, _ = wide.shape
-    found = QueryKey.apply(wide.flatten(0, 1), cos, sin, gain, (kv, length), (tapped, spread))
+    copies = len(gain) // kv if spread else 0
+    found = QueryKey.apply(wide.flatten(0, 1), cos, sin, gain, kv, length, tapped, copies)
     heads = [tensor.unflatten(0, (rows, length)) for tensor in found]
     return Projected(heads[0], heads[1], heads[2], heads[-1])

@@ -74,7 +74,7 @@ def reworked_gradient(
     made, stats, sums = run_own_value_readied((y, v, logits, gradient), log_sums, blocks, *gate)
     dy, dtap, dlogits = made
     dk, dv = run_flash4_sums(q, k, v, dy, stats, sums, edges)
-    dwide, dgain = run_query_key_backward(wide, [sums, dk, dv, dtap], cos, sin, gain, kv, tokens, blocks)
+    dwide, dgain = run_query_key_backward(wide, [sums, dk, dv, dtap], cos, sin, gain, kv, tokens, blocks=blocks)
     return dwide, dgain, dlogits
 
 

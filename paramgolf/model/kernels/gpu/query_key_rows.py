@@ -128,22 +128,22 @@ def run_query_key_forward(
 
 def run_query_key_backward(  # noqa: PLR0913
     wide: Tensor, gradients: list[Tensor], cos: Tensor, sin: Tensor, gain: Tensor, kv: int, length: int,
-    blocks: Tensor | None = None,
+    tapped: bool = True, copies: int = 0, blocks: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Gradients of `wide` and of `gain` (H) fp32; `gradients` are of q, k, v and, if it was tapped, v once more.
+    """Gradients of `wide` and of `gain` (H) fp32; `gradients` are of q, k, v and, if it was `tapped`, v once more.
 
-    Those of k and v may be (N, K, copies, E). With `blocks` that of q is attention's sums (H, padded · E), and at least
-    16 channels turn.
+    Those of k and v are (N, K, copies, E) where there are `copies`. With `blocks` that of q is attention's sums
+    (H, padded · E), and at least 16 channels turn.
     """
     tokens, heads = len(wide), len(gain)
     assert wide.numel() < 2**31, wide.shape
-    width, tapped = wide.shape[1] // (heads + 2 * kv), len(gradients) > 3
+    width = wide.shape[1] // (heads + 2 * kv)
     runs = triton.cdiv(tokens, QK_TOKENS) if blocks is None else len(blocks)
     assert blocks is None or cos.shape[-1] >= 8, cos.shape
-    copies = gradients[1].shape[2] if gradients[1].dim() > 3 else 1
     dwide, dgain = torch.empty_like(wide), wide.new_empty(heads, runs, dtype=torch.float32)
     query_key_backward[(heads + 2 * kv, runs)](
-        wide, *gradients[:3], gradients[-1], cos, sin, gain, blocks, dwide, dgain, tokens, length, runs * QK_TOKENS,
-        heads, kv, width, cos.shape[-1], QK_TOKENS, tapped, copies, blocks is not None, num_warps=8,
+        wide, gradients[0], gradients[1], gradients[2], gradients[-1], cos, sin, gain, blocks, dwide, dgain,
+        tokens, length, runs * QK_TOKENS,
+        heads, kv, width, cos.shape[-1], QK_TOKENS, tapped, max(1, copies), blocks is not None, num_warps=8,
     )  # fmt: skip
     return dwide, dgain.sum(1)
