@@ -121,7 +121,7 @@ def amalgamate(whole_run: Run) -> Script:
     facts.structure = {work.__name__: (work, model) for work in STRUCTURAL}
     facts = sharpest(facts, run, units, assumed_fields(first), model)
     facts.unused = unused_backends(run, facts, units)
-    facts = settled(facts, run, units)
+    facts = all_that_follows(facts, run, units)
     caught = errors_gone_on_from((item.module, item.node) for item in first.definitions)
     known = RewriteFacts(facts, units, caught)
     void: frozenset[str] = frozenset()
@@ -192,10 +192,10 @@ def sharpest(facts: Facts, run: Run, units: Units, assumed: Mapping[tuple[type, 
     program = folded_program(found, run, units, Gathered()).definitions
     found.observed = observed_attributes(model, program)
     found.freezes = any(freezes(item.node) for item in program)
-    return settled(found, run, units)
+    return all_that_follows(found, run, units)
 
 
-def settled(found: Facts, run: Run, units: Units) -> Facts:
+def all_that_follows(found: Facts, run: Run, units: Units) -> Facts:
     """All that follows from what is known; what was found out stays true where nothing asks for it any more."""
     for _ in range(ROUNDS):
         before, found = found, sharper(found, run, units)

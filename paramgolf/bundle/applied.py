@@ -11,7 +11,7 @@ FREEZES = frozenset({"requires_grad", "requires_grad_"})
 """What takes part in keeping weights from learning. Where nothing does, every gradient of a weight is wanted."""
 
 
-def reached(func: ast.expr, functions: Container[str]) -> ast.Name | None:
+def names_reached(func: ast.expr, functions: Container[str]) -> ast.Name | None:
     """What `kernel[grid]`, or `Function.apply` of one of `functions`, names; None where `func` is anything else."""
     inner = func.value if isinstance(func, ast.Subscript | ast.Attribute) else None
     if not isinstance(inner, ast.Name):
@@ -20,7 +20,7 @@ def reached(func: ast.expr, functions: Container[str]) -> ast.Name | None:
     return inner if applies or isinstance(func, ast.Subscript) else None
 
 
-def is_kernel(node: ast.FunctionDef) -> bool:
+def is_launched(node: ast.FunctionDef) -> bool:
     """Whether a function is compiled for each launch by Triton."""
     return [ast.unparse(mark) for mark in node.decorator_list] == ["triton.jit"]
 

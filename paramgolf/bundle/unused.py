@@ -15,10 +15,10 @@ from paramgolf.bundle.applied import (
     describes,
     forward_of,
     is_applied,
-    is_kernel,
+    is_launched,
     lose,
+    names_reached,
     operators_described,
-    reached,
 )
 from paramgolf.bundle.evaluator import is_silent
 from paramgolf.bundle.guards import OTHERS
@@ -80,7 +80,7 @@ def takers_of(definitions: list[Definition]) -> dict[str, list[Taker]]:
     others: set[str] = {name for item in definitions for name in mentioned_strings(item.node)}
     bases = {ast.unparse(base) for item in definitions for base in getattr(item.node, "bases", ())}
     for item in definitions:
-        if isinstance(item.node, ast.FunctionDef) and (passes_arguments(item.node) or is_kernel(item.node)):
+        if isinstance(item.node, ast.FunctionDef) and (passes_arguments(item.node) or is_launched(item.node)):
             takers[item.name].append(Taker(item.node, 0))
         if isinstance(item.node, ast.FunctionDef):
             for operator in operators_described(item.node):
@@ -128,7 +128,7 @@ class Uses:
             self.otherwise |= set(local_names(item.node))
             for node in ast.walk(item.node):
                 if isinstance(node, ast.Call):
-                    called |= {id(node.func), id(reached(node.func, self.functions))}
+                    called |= {id(node.func), id(names_reached(node.func, self.functions))}
                     self.note(node)
                 elif isinstance(node, ast.Attribute) and id(node) not in called:
                     self.otherwise.add(f".{node.attr}")
@@ -158,7 +158,7 @@ def local_names(node: ast.stmt) -> Iterator[str]:
 
 def called_name(call: ast.Call, functions: Container[str]) -> str:
     """A function's name, or a dot and a method's; that of a kernel, and of one of `functions` with `.apply`."""
-    if (inner := reached(call.func, functions)) is not None:
+    if (inner := names_reached(call.func, functions)) is not None:
         return f"{inner.id}{APPLY if isinstance(call.func, ast.Attribute) else ''}"
     if isinstance(call.func, ast.Attribute):
         return f".{call.func.attr}"
