@@ -46,11 +46,11 @@ GAINS = (
     "model.fused=loss,feed_forward,queries_keys,heads,scales",
     "model.fused=loss,feed_forward,queries_keys,heads,scales,mix",
     "model.fused=loss,feed_forward,queries_keys,heads,scales,mix,lanes",
+    "model.fused=loss,feed_forward,queries_keys,heads,scales,mix,lanes,groups",
+    "model.fused=loss,feed_forward,queries_keys,heads,scales,mix,lanes,groups,attention",
     "",
     "train.record=true",
-    f"train.record=true model.fused={','.join(FUSED)},sums",
-    f"train.record=true model.fused={','.join(FUSED)},sums,attention",
-    f"train.record=true model.fused={','.join(FUSED)},sums,attention,fp8",
+    f"train.record=true model.fused={','.join(FUSED)},fp8",
 )
 """From FlexAttention and the compiler's kernels to everything, one optimization more in each."""
 

@@ -21,4 +21,16 @@ Fused = Literal[
 `sums`: what a half writes is added to the stream by its last product (`kernels/stream_product.py`).
 `fp8` (not a default): training products of what norms have made are of 8-bit floats (`kernels/eight_bits.py`)."""
 
-FUSED: tuple[Fused, ...] = ("feed_forward", "loss", "queries_keys", "heads", "scales", "mix", "lanes", "groups")
+FUSED: tuple[Fused, ...] = (
+    "feed_forward",
+    "loss",
+    "queries_keys",
+    "heads",
+    "scales",
+    "mix",
+    "lanes",
+    "groups",
+    "attention",
+    "sums",
+)
+"""What is done where nothing else is asked for."""

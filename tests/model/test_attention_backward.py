@@ -63,7 +63,7 @@ def test_only_heads_whose_sums_can_be_read_go_in_one_piece(channels: int, width:
     shape = preset("pr1855").model
     turned = tuple(replace(part, channels=channels) if isinstance(part, Rope) else part for part in shape.on_qk)
     shape = replace(shape, dim=2 * width, heads=2, kv_heads=1, vocab=256, context=64, on_qk=turned)
-    model = GPT(replace(shape, fused=(*FUSED, "attention")))
+    model = GPT(replace(shape, fused=FUSED))
     assert {part.one_piece for part in model.modules() if isinstance(part, Attention)} == {taken}
 
 
