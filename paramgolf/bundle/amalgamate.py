@@ -18,7 +18,7 @@ from paramgolf.bundle.fold import folded
 from paramgolf.bundle.gather import Gathered
 from paramgolf.bundle.guards import OTHERS, errors_gone_on_from, unguarded, void_names, without_checks
 from paramgolf.bundle.heard import quieter, without_settings_repeated
-from paramgolf.bundle.known import Fact, Facts, OneOf, config_parts
+from paramgolf.bundle.known import Fact, Facts, OneOf, config_parts, live
 from paramgolf.bundle.observed import STRUCTURAL, observed_attributes, outlined
 from paramgolf.bundle.passed import (
     assumed_fields,
@@ -216,7 +216,14 @@ def sharper(facts: Facts, run: Run, units: Units) -> Facts:
     found = facts.sharpened(known_parameters(whole, gathered), attributes, gathered.returned)
     found.named = records_read_by_name(whole, gathered)
     found.altered = frozenset(gathered.overwritten | gathered.replaced.keys())
+    found.classes = classes_of(whole)
     return found
+
+
+def classes_of(program: Reached) -> frozenset[type]:
+    """The classes that a program defines."""
+    kinds = (live(item.module, item.name) for item in program.definitions)
+    return frozenset(kind for kind in kinds if isinstance(kind, type))
 
 
 def folded_program(facts: Facts, run: Run, units: Units, gathered: Gathered) -> Reached:
@@ -224,9 +231,12 @@ def folded_program(facts: Facts, run: Run, units: Units, gathered: Gathered) -> 
 
     def rewrite(item: Definition) -> ast.stmt:
         item = item._replace(node=without_backends(item, facts.unused))
-        return folded(spelled_out(item, facts.closed), facts, units, item.module, gathered)
+        return folded(spelled_out(item, facts.closed), facts, units, item.module, Gathered())
 
-    return reached(run, units, rewrite)
+    whole = reached(run, units, rewrite)
+    for item in whole.definitions:  # without the methods that nothing calls
+        folded(item.node, facts, units, item.module, gathered)
+    return whole
 
 
 class RewriteFacts(NamedTuple):

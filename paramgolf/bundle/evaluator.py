@@ -5,16 +5,16 @@ import dataclasses
 import itertools
 import operator
 from collections.abc import Callable
-from types import FunctionType
 from typing import Any, NamedTuple, cast, get_type_hints
+
+from torch import nn
 
 from paramgolf.bundle.applied import ASKED
 from paramgolf.bundle.bindings import single_assignments
-from paramgolf.bundle.known import Fact, Facts, Instance, OneOf, distinct, hints_of, live
+from paramgolf.bundle.items import EMPTY, OVER_ITEMS, RANGES, OverItems, Scope
+from paramgolf.bundle.known import Fact, Facts, Instance, Modules, OneOf, distinct, hints_of, live
+from paramgolf.bundle.quiet import called
 from paramgolf.bundle.units import Home, Units, home_of
-
-Scope = dict[str, Fact]
-"""Local names of a function; a name that is there hides the module's."""
 
 COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
@@ -37,16 +37,20 @@ ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
     ast.Pow: operator.pow,
 }
-EMPTY = OneOf(((),))
-"""What is known of a tuple without items, and of whatever else is gone over and holds nothing."""
 EITHER = OneOf((False, True))
 """What is known of a truth value."""
 OVER_NOTHING = frozenset({"zip", "enumerate", "reversed", "sorted", "tuple"})
 """Builtins that give nothing when what they go over holds nothing."""
-AGREED = "agree"
-"""The method that gives the first rank's values to all."""
-PURE: dict[str, Callable[..., Any]] = {"any": any, "all": all, "len": len, "bool": bool, "max": max, "min": min}
-RANGES = frozenset({"range", "tl.range", "tl.static_range"})
+PURE: dict[str, Callable[..., Any]] = {
+    "any": any,
+    "all": all,
+    "len": len,
+    "bool": bool,
+    "max": max,
+    "min": min,
+    "tuple": tuple,
+    "range": range,
+}
 DEEPEST = 4
 """Calls within calls that are followed."""
 FEW = 64
@@ -59,7 +63,7 @@ class Named(NamedTuple):
     name: str
 
 
-class Evaluator:
+class Evaluator(OverItems):
     """What is known of expressions in one module."""
 
     def __init__(self, facts: Facts, units: Units, module: str) -> None:
@@ -92,33 +96,16 @@ class Evaluator:
         if isinstance(node, ast.Subscript) and ast.unparse(node.value) == f"ctx.{ASKED}":
             return None if self.facts.freezes else OneOf((True,))
         if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice):
+            whole = self.fact(node.value, scope, depth)
+            if isinstance(whole, Modules) and isinstance(node.slice, ast.Constant) and type(node.slice.value) is int:
+                return Instance(whole.kinds[node.slice.value])
             return self.combined(operator.getitem, [node.value, node.slice], scope, depth)
         if isinstance(node, ast.IfExp):
             decided = self.truth(node.test, scope, depth)
             return None if decided is None else self.fact(node.body if decided else node.orelse, scope, depth)
-        if isinstance(node, ast.DictComp):
-            return self.table(node, scope, depth)
-        if isinstance(node, ast.GeneratorExp):
-            return EMPTY if self.fact(node.generators[0].iter, scope, depth) == EMPTY else None
+        if isinstance(node, ast.DictComp | ast.GeneratorExp):
+            return self.comprehended(node, scope, depth)
         return self.call(node, scope, depth) if isinstance(node, ast.Call) else None
-
-    def table(self, node: ast.DictComp, scope: Scope, depth: int) -> Fact:
-        """A dictionary of what is known, one value for each of known things."""
-        [first, *more] = node.generators
-        known = self.fact(first.iter, scope, depth)
-        if more or first.ifs or not isinstance(first.target, ast.Name) or not isinstance(known, OneOf):
-            return None
-        if len(known.values) > 1 or type(known.values[0]) is not tuple:
-            return None
-        found = {}
-        for item in known.values[0]:
-            inner = {**scope, first.target.id: OneOf((item,))}
-            pair = [self.fact(part, inner, depth) for part in (node.key, node.value)]
-            if not all(isinstance(fact, OneOf) and fact.plain for fact in pair):
-                return None
-            key, value = (cast(OneOf, fact).values[0] for fact in pair)
-            found[key] = value
-        return OneOf((found,)) if found else None
 
     def type_name(self, fact: Fact) -> Fact:
         """The name of a known type."""
@@ -126,11 +113,23 @@ class Evaluator:
             return None
         return OneOf(tuple(value.name for value in fact.values))
 
+    def is_truth(self, node: ast.expr, scope: Scope) -> bool:
+        """Whether the value of `node` is True or False, as far as that can be seen."""
+        if isinstance(node, ast.Compare):
+            return all(isinstance(how, ast.Is | ast.IsNot) for how in node.ops)
+        if isinstance(node, ast.UnaryOp):
+            return isinstance(node.op, ast.Not)
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id in scope:
+            return False
+        return hints_of(live(self.module, node.func.id)).get("return") is bool
+
     def truth(self, node: ast.expr, scope: Scope, depth: int = 0) -> bool | None:
         """Whether `node` is true, where that is known."""
         if isinstance(node, ast.BoolOp):
             return self.junction(node, scope, depth)
         fact = self.fact(node, scope, depth)
+        if isinstance(fact, Modules):
+            return bool(fact.kinds)
         if not isinstance(fact, OneOf):
             return None
         found = {bool(value) for value in fact.values}
@@ -177,6 +176,8 @@ class Evaluator:
         member = isinstance(node.ops[0], ast.In | ast.NotIn) and is_silent(node.left)
         if member and self.truth(sides[1], scope, depth) is False:  # nothing is in what is empty
             return OneOf((isinstance(node.ops[0], ast.NotIn),))
+        if isinstance(node.ops[0], ast.Is | ast.IsNot) and self.same_method(sides[0], sides[1], scope):
+            return OneOf((isinstance(node.ops[0], ast.Is),))
         if isinstance(node.ops[0], ast.Is | ast.IsNot) and not any(
             isinstance(side, ast.Constant) and side.value is None for side in sides
         ):
@@ -184,20 +185,43 @@ class Evaluator:
         fact = self.combined(compare, sides, scope, depth)
         return EITHER if fact is None and any(map(is_text_or_none, sides)) else fact
 
+    def same_method(self, one: ast.expr, other: ast.expr, scope: Scope) -> bool | None:
+        """Whether `type(x).method is Kind.method`: true if no class of the program below `Kind` has one of its own."""
+        if not isinstance(one, ast.Attribute) or not isinstance(other, ast.Attribute) or one.attr != other.attr:
+            return None
+        kind = live(self.module, ast.unparse(other.value))
+        if not isinstance(kind, type) or ast.unparse(other.value) in scope or object in self.facts.classes:
+            return None
+        if not isinstance(one.value, ast.Call) or ast.unparse(one.value.func) != "type":
+            return None
+        fact = self.fact(one.value.args[0], scope)
+        below = [each for each in self.facts.classes if issubclass(each, kind) and each is not kind]
+        known = isinstance(fact, Instance) and issubclass(fact.kind, kind)
+        return True if known and not any(one.attr in vars(each) for each in below) else None
+
     def call(self, node: ast.Call, scope: Scope, depth: int) -> Fact:
-        """A call of a builtin, `isinstance`, or a function of ours that only returns an expression."""
+        """A call."""
+        if called(node) == "cast" and len(node.args) == 2:
+            return self.fact(node.args[1], scope, depth)
         if len(node.args) == 2 and ast.unparse(node.func) in RANGES:
             return self.counted(node.args, scope, depth)
         if isinstance(node.func, ast.Attribute):
             return self.of_items(node, node.func, scope, depth) or self.method(node, node.func, scope, depth)
         if not isinstance(node.func, ast.Name) or node.func.id in scope:
             return None
-        name = node.func.id
+        return self.named(node, node.func.id, scope, depth)
+
+    def named(self, node: ast.Call, name: str, scope: Scope, depth: int) -> Fact:
+        """A call of a builtin, `isinstance`, or a function of ours that only returns an expression."""
         if name in self.facts.structure:
             return self.of_structure(name, [self.fact(item, scope, depth) for item in node.args])
         if name in OVER_NOTHING and any(self.fact(item, scope, depth) == EMPTY for item in node.args):
             quiet = (is_silent(item) or self.fact(item, scope, depth) == EMPTY for item in node.args)
             return EMPTY if all(quiet) else None
+        if name in OVER_ITEMS and len(node.args) == 1:
+            fact = self.over_items(name, node.args[0], scope, depth)
+            if fact is not None:
+                return fact
         if name == "getattr" and len(node.args) == 3:
             return self.asked(node, scope, depth)
         if name == "isinstance" and len(node.args) == 2:
@@ -219,21 +243,6 @@ class Evaluator:
             return self.facts.results.get(key)
         return fact
 
-    def of_items(self, node: ast.Call, func: ast.Attribute, scope: Scope, depth: int) -> Fact:
-        """A call of a method that goes over what it has, or has been given."""
-        if func.attr in ("items", "keys", "values") and not node.args:
-            return EMPTY if self.fact(func.value, scope, depth) == OneOf(({},)) else None
-        if ast.unparse(func) == "dict.fromkeys" and len(node.args) == 1:
-            return self.combined(lambda items: distinct(tuple(items)), node.args, scope, depth)
-        if func.attr == AGREED and len(node.args) == 1:
-            given = node.args[0]  # what is known is the same on every rank
-            return self.combined(lambda *items: items, given.elts, scope, depth) if type(given) is ast.List else None
-        return None
-
-    def counted(self, ends: list[ast.expr], scope: Scope, depth: int) -> Fact:
-        """A range from one number up to another, if it holds nothing."""
-        return EMPTY if self.combined(operator.lt, ends, scope, depth) == OneOf((False,)) else None
-
     def method(self, node: ast.Call, func: ast.Attribute, scope: Scope, depth: int) -> Fact:
         """A call of a method of ours."""
         whole, fact = self.fact(func.value, scope, depth), None
@@ -251,6 +260,8 @@ class Evaluator:
             self.fact(node.args[0], scope, depth),
             ast.literal_eval(node.args[1]) if is_text(node.args[1]) else "",
         )
+        if isinstance(fact, Instance) and name and issubclass(fact.kind, nn.Module) and hasattr(fact.kind, name):
+            return self.facts.attribute(fact, name)
         if isinstance(fact, Instance) and name and issubclass(fact.kind, tuple):
             return (
                 self.facts.attribute(fact, name) if hasattr(fact.kind, name) else self.fact(node.args[2], scope, depth)
@@ -261,29 +272,6 @@ class Evaluator:
         if len(has) > 1:
             return None
         return self.facts.attribute(fact, name) if has.pop() else self.fact(node.args[2], scope, depth)
-
-    def each(self, node: ast.expr, scope: Scope) -> Fact:
-        """What annotations say of the items of what a call, or an attribute, gives."""
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in scope:
-            home = home_of(self.units, self.module, node.func.id)
-            made = live(home.definition.module, home.definition.name) if home and home.definition else None
-            return self.facts.items_of(hints_of(made).get("return")) if isinstance(made, FunctionType) else None
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            whole = self.fact(node.func.value, scope)
-            method = getattr(whole.kind, node.func.attr, None) if isinstance(whole, Instance) else None
-            return self.facts.items_of(hints_of(method).get("return")) if isinstance(method, FunctionType) else None
-        if isinstance(node, ast.Attribute):
-            whole = self.fact(node.value, scope)
-            return self.facts.items_of(hints_of(whole.kind).get(node.attr)) if isinstance(whole, Instance) else None
-        return None
-
-    def item(self, node: ast.expr, scope: Scope) -> Fact:
-        """What is known of every item of `node`."""
-        fact = self.fact(node, scope)
-        if not isinstance(fact, OneOf) or not all(type(value) is tuple for value in fact.values):
-            return None
-        items = distinct(tuple(item for value in fact.values for item in value))
-        return OneOf(items) if items else None
 
     def of_structure(self, name: str, facts: list[Fact]) -> Fact:
         """What a function of the model's structure and the configuration gives, if that is nothing."""

@@ -12,10 +12,11 @@ from typing import Any, cast
 from paramgolf.bundle.annotations import evaluated
 from paramgolf.bundle.bindings import argument_names, single_assignments, stored_names
 from paramgolf.bundle.direct import method_known
-from paramgolf.bundle.evaluator import EMPTY, Evaluator, Scope, is_silent
+from paramgolf.bundle.evaluator import PURE, Evaluator, is_silent
 from paramgolf.bundle.gather import APPLIED, LAUNCHED, METHOD, Gathered, Key, Passed
+from paramgolf.bundle.items import EMPTY, Scope, unknown
 from paramgolf.bundle.known import Fact, Facts, Instance, OneOf, live, names_in
-from paramgolf.bundle.plainer import as_statements, is_function_of_autograd, plainer, until_the_end
+from paramgolf.bundle.plainer import as_statements, is_function_of_autograd, plainer, spelled, until_the_end
 from paramgolf.bundle.quiet import called
 from paramgolf.bundle.records import GOES_OVER
 from paramgolf.bundle.returns import given_back
@@ -61,7 +62,7 @@ class Fold(ast.NodeTransformer):
         outer = self.scope, self.owner, self.key, self.self_of
         top = not self.self_of and self.owner is None and not self.scope
         self.scope = {**self.scope, **self.arguments(node, self.owner)}
-        self.scope |= dict.fromkeys(stored_names(node))
+        self.scope |= unknown(stored_names(node))
         if self.owner is not None and self.key and node.args.args:
             self.self_of = (node.args.args[0].arg, self.key)
         self.owner = self.key = None
@@ -91,7 +92,8 @@ class Fold(ast.NodeTransformer):
         arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
         for argument in arguments:
             if argument.annotation is not None:
-                found[argument.arg] = self.facts.annotated(evaluated(argument.annotation, space))
+                hint = evaluated(argument.annotation, space)
+                found |= {argument.arg: self.facts.annotated(hint), f"{argument.arg}[]": self.facts.items_of(hint)}
         static = any(isinstance(d, ast.Name) and d.id in ("staticmethod", "classmethod") for d in node.decorator_list)
         method = owner is not None and bool(arguments) and not static
         called_with = self.facts.parameters.get(self.called_as(node, owner), {})
@@ -130,7 +132,7 @@ class Fold(ast.NodeTransformer):
     def hidden(self, node: ast.AST, names: Scope) -> ast.AST:
         """Visit `node`, inside which `names` are other than outside."""
         outer = self.scope
-        self.scope = {**outer, **names}
+        self.scope = {**outer, **unknown(names), **names}
         self.generic_visit(node)
         self.scope = outer
         return node
@@ -152,7 +154,8 @@ class Fold(ast.NodeTransformer):
             return test
         neutral = isinstance(test.op, ast.And)
         kept = [value for value in test.values if self.evaluator.truth(value, self.scope) is not neutral]
-        return test if len(kept) == len(test.values) else kept[0] if len(kept) == 1 else ast.BoolOp(test.op, kept)
+        kept = [self.lighter(value) for value in kept]
+        return kept[0] if len(kept) == 1 else ast.BoolOp(test.op, kept)
 
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
         if not all(isinstance(how, ast.Is | ast.IsNot) for how in node.ops):
@@ -197,6 +200,10 @@ class Fold(ast.NodeTransformer):
         while len(node.values) > 1 and self.evaluator.truth(first, self.scope) is neutral:
             node.values = node.values[1:]
             first = node.values[0]
+        while len(node.values) > 1 and self.evaluator.truth(node.values[-1], self.scope) is neutral:
+            if not (isinstance(node.values[-1], ast.Constant) and self.evaluator.is_truth(node.values[-2], self.scope)):
+                break
+            node.values = node.values[:-1]
         return first if len(node.values) == 1 or self.evaluator.truth(first, self.scope) is not None else node
 
     def directly(self, node: ast.Call) -> ast.Call:
@@ -238,7 +245,7 @@ class Fold(ast.NodeTransformer):
             for name, value in ((keyword.arg, keyword.value) for keyword in node.keywords):
                 if name is not None:
                     self.gathered.replaced.setdefault(name, []).append(self.evaluator.fact(value, self.scope))
-        asks = isinstance(node.func, ast.Attribute) or called(node) == "getattr"
+        asks = isinstance(node.func, ast.Attribute) or called(node) in ("getattr", *PURE)
         fact = self.evaluator.fact(node, self.scope) if asks else None
         if isinstance(fact, OneOf) and fact.plain and fact != EMPTY:
             return spelled(fact.values[0])
@@ -380,11 +387,6 @@ class Fold(ast.NodeTransformer):
             if isinstance(block, list):
                 setattr(node, name, until_the_end(block) or ([ast.Pass()] if name == "body" else []))
         return node
-
-
-def spelled(value: Any) -> ast.expr:
-    """The expression for a plain value."""
-    return ast.parse(repr(value), mode="eval").body
 
 
 def folded(node: ast.stmt, facts: Facts, units: Units, module: str, gathered: Gathered) -> ast.stmt:

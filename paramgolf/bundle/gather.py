@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from paramgolf.bundle.known import Fact, Instance, OneOf, distinct, live
+from paramgolf.bundle.known import Fact, Instance, Modules, OneOf, distinct, live
 
 Key = tuple[str, str]
 """A module and a top-level name in it; for the methods of whatever class, `METHOD` and their name."""
@@ -75,7 +75,10 @@ class Gathered:
             )
             for name in names
         }
-        return {name: fact for name, fact in facts.items() if fact is not None and name not in self.overwritten}
+        kind = live(*key)
+        still = isinstance(kind, type) and issubclass(kind, tuple)  # nothing can assign to a field of it
+        lost = frozenset() if still else self.overwritten
+        return {name: fact for name, fact in facts.items() if fact is not None and name not in lost}
 
     def attributes(self) -> dict[tuple[type, str], Fact]:
         """(class, attribute) -> what it is once and for all, where one place assigns it."""
@@ -119,6 +122,6 @@ def joined_facts(facts: Iterable[Fact]) -> Fact:
     every = list(facts)
     if every and all(isinstance(fact, OneOf) for fact in every):
         return OneOf(distinct(tuple(value for fact in every if isinstance(fact, OneOf) for value in fact.values)))
-    if every and all(isinstance(fact, Instance) and fact == every[0] for fact in every):
+    if every and all(isinstance(fact, Instance | Modules) and fact == every[0] for fact in every):
         return every[0]
     return None

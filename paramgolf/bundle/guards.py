@@ -174,9 +174,20 @@ def void_names(nodes: Iterable[ast.stmt]) -> frozenset[str]:
 
 
 def does_nothing(method: ast.FunctionDef) -> bool:
-    """Whether a method is empty, but for handing on to the class above."""
+    """Whether a method is empty, but for handing on to the class above, or to the same method of others."""
     above = f"super().{method.name}()"
-    return is_empty(item for item in method.body if ast.unparse(item) != above)
+    return all(is_empty([item]) or ast.unparse(item) == above or hands_on(item, method.name) for item in method.body)
+
+
+def hands_on(item: ast.stmt, method: str) -> bool:
+    """Whether a statement does nothing but call `method` of objects: nothing, where all methods of that name do."""
+    if isinstance(item, ast.If | ast.For):
+        head = item.test if isinstance(item, ast.If) else item.iter
+        return is_quiet(head) and all(is_empty([part]) or hands_on(part, method) for part in (*item.body, *item.orelse))
+    call = item.value if isinstance(item, ast.Expr) else None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute) or call.func.attr != method:
+        return False
+    return all(map(is_quiet, (call.func.value, *call.args, *(keyword.value for keyword in call.keywords))))
 
 
 def without_checks(node: ast.stmt, closed: frozenset[str]) -> ast.stmt:

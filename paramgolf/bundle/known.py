@@ -36,7 +36,13 @@ class Instance(NamedTuple):
     kind: type
 
 
-Fact = OneOf | Instance | None
+class Modules(NamedTuple):
+    """An expression's value is a list of modules of these classes, in this order."""
+
+    kinds: tuple[type, ...]
+
+
+Fact = OneOf | Instance | Modules | None
 """None: nothing is known."""
 
 
@@ -64,6 +70,8 @@ class Facts:
         """Whether something may keep weights from learning; a gradient that nobody wants changes nothing."""
         self.unused: frozenset[str] = frozenset()
         """Attention backends that never run."""
+        self.classes: frozenset[type] = frozenset({object})
+        """The classes of the program; `object` among them as long as there may be more."""
         self.named: Mapping[str, tuple[str, ...]] = {}
         """Records of which fields are read by name only, with their fields."""
         self.altered: frozenset[str] = frozenset()

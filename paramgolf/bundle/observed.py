@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from paramgolf.bundle.known import Fact, Instance, OneOf, distinct, is_fixed
+from paramgolf.bundle.known import Fact, Instance, Modules, OneOf, distinct, is_fixed
 from paramgolf.bundle.units import OURS, Definition
 from paramgolf.model.gpt import GPT
 from paramgolf.quant.calibrate import wanted_hessians
@@ -20,6 +20,8 @@ from paramgolf.run import Run
 Observed = Mapping[tuple[type, str], Fact]
 """(class, attribute) -> what it is in every object of that class."""
 UNSEEN = ...
+CHANGES = frozenset({"append", "extend", "insert", "pop", "remove", "clear"})
+"""Methods that change a list."""
 
 
 STRUCTURAL: tuple[Callable[..., Any], ...] = (wanted_hessians,)
@@ -38,6 +40,7 @@ def observed_attributes(model: GPT, program: Iterable[Definition]) -> Observed:
     kinds = {kind for module in modules for kind in type(module).__mro__ if kind.__module__.startswith(f"{OURS}.")}
     later = set(attributes_set_later(program, {kind.__name__ for kind in kinds}))
     fixed = not any(map(sets_by_name, program))
+    changed = {name for item in program for name in lists_changed(item.node)}
     found: dict[tuple[type, str], Fact] = {}
     for kind in kinds - {nn.Module}:
         objects = [module for module in modules if isinstance(module, kind)]
@@ -45,6 +48,8 @@ def observed_attributes(model: GPT, program: Iterable[Definition]) -> Observed:
             values = tuple(seen(module, name) for module in objects)
             if all(is_fixed(value) or (type(value) is dict and not value) for value in values):
                 found[kind, name] = OneOf(distinct(values))
+            elif fixed and name not in changed and (kinds_in := {of_list(value) for value in values}) != {()}:
+                found[kind, name] = Modules(kinds_in.pop()) if len(kinds_in) == 1 else None
             elif fixed and len({type(value) for value in values}) == 1 and is_own_module(values[0]):
                 found[kind, name] = Instance(type(values[0]))
     return found
@@ -58,6 +63,22 @@ def sets_by_name(item: Definition) -> bool:
 def is_own_module(value: Any) -> bool:
     """Whether an attribute is a module of one of our classes."""
     return isinstance(value, nn.Module) and type(value).__module__.startswith(f"{OURS}.")
+
+
+def of_list(value: Any) -> tuple[type, ...]:
+    """The classes in a list of modules of ours; nothing of anything else."""
+    items = [*value] if isinstance(value, nn.ModuleList) else []
+    return tuple(map(type, items)) if all(map(is_own_module, items)) else ()
+
+
+def lists_changed(node: ast.AST) -> Iterator[str]:
+    """Attributes of which a definition changes what they hold, as far as they are lists."""
+    for inner in ast.walk(node):
+        place = inner.value if isinstance(inner, ast.Subscript) and not isinstance(inner.ctx, ast.Load) else None
+        if isinstance(inner, ast.Attribute) and inner.attr in CHANGES:
+            place = inner.value
+        if isinstance(place, ast.Attribute):
+            yield place.attr
 
 
 def own_attributes(module: nn.Module) -> Iterator[str]:

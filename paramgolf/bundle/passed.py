@@ -128,6 +128,9 @@ def known_results(program: Reached, gathered: Gathered) -> dict[tuple[type, str]
         kind = live(item.module, item.name)
         for method in getattr(item.node, "body", ()) if isinstance(kind, type) else ():
             if not isinstance(method, ast.FunctionDef):
+                for name, value in class_constants(method):
+                    homes.setdefault(name, []).append(kind)
+                    found[kind, name] = None if is_record(item.node) else literal_fact(value)
                 continue
             homes.setdefault(method.name, []).append(kind)
             last = method.body[-1]
@@ -140,8 +143,21 @@ def known_results(program: Reached, gathered: Gathered) -> dict[tuple[type, str]
     return {
         key: found[key]
         for key, name in names.items()
-        if len(homes[name]) == 1 and not may_be_assigned(key[0], name, gathered)
+        if not any(other is not key[0] and issubclass(other, key[0]) for other in homes[name])
+        and not may_be_assigned(key[0], name, gathered)
     }
+
+
+def is_record(node: ast.stmt) -> bool:
+    """Whether what a class gives names are defaults of fields."""
+    return isinstance(node, ast.ClassDef) and keeps_annotations(node)
+
+
+def class_constants(part: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+    """The names that a statement in a class gives values to."""
+    targets = part.targets if isinstance(part, ast.Assign) else [part.target] if isinstance(part, ast.AnnAssign) else []
+    value = part.value if isinstance(part, ast.Assign | ast.AnnAssign) else None
+    yield from ((target.id, value) for target in targets if isinstance(target, ast.Name) and value is not None)
 
 
 def may_be_assigned(kind: type, name: str, gathered: Gathered) -> bool:

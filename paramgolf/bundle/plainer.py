@@ -1,7 +1,7 @@
 """The same in plainer words: several attributes assigned at once, tuples put into tuples as they are written down."""
 
 import ast
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -15,14 +15,30 @@ class Plainer(ast.NodeTransformer):
         target, value = node.targets[0], node.value
         if len(node.targets) > 1 or not isinstance(target, ast.Tuple) or not isinstance(value, ast.Tuple):
             return node
-        kept = {
+        kept = [
             item.attr for item in target.elts if isinstance(item, ast.Attribute) and isinstance(item.value, ast.Name)
-        }
-        still = all(is_path(item) and not attributes_in(item) & kept for item in value.elts)
-        if len(kept) < len(target.elts) or len(target.elts) != len(value.elts) or not still:
+        ]
+        if not len(kept) == len(target.elts) == len(value.elts):
+            return node
+        if not all(is_path(item) and not attributes_in(item) & {*kept[:n]} for n, item in enumerate(value.elts)):
             return node
         pairs = zip(target.elts, value.elts, strict=True)
         return [ast.copy_location(ast.Assign([left], right), node) for left, right in pairs]
+
+    def visit_If(self, node: ast.If) -> ast.stmt | list[ast.stmt]:
+        """`if (x := None) is None` always holds."""
+        self.generic_visit(node)
+        test = node.test
+        if not (isinstance(test, ast.Compare) and isinstance(test.left, ast.NamedExpr) and len(test.ops) == 1):
+            return node
+        if not all(ast.unparse(side) == "None" for side in (test.left.value, test.comparators[0])):
+            return node
+        block = node.body if isinstance(test.ops[0], ast.Is) else node.orelse
+        if not isinstance(test.ops[0], ast.Is | ast.IsNot):
+            return node
+        target = test.left.target
+        assigned = ast.Assign([ast.Name(target.id, ast.Store())], ast.Constant(None))
+        return block if bound_first(block, target.id) else [ast.copy_location(assigned, node), *block]
 
     def visit_Tuple(self, node: ast.Tuple) -> ast.expr:
         self.generic_visit(node)
@@ -38,6 +54,16 @@ class Plainer(ast.NodeTransformer):
         self.generic_visit(node)
         node.args = spread_out(node.args)
         return node
+
+
+def bound_first(block: list[ast.stmt], name: str) -> bool:
+    """Whether a block binds a name before it may read it, and for certain."""
+    for item in block:
+        if isinstance(item, ast.Assign) and [ast.unparse(target) for target in item.targets] == [name]:
+            return all(not isinstance(inner, ast.Name) or inner.id != name for inner in ast.walk(item.value))
+        if any(isinstance(inner, ast.Name) and inner.id == name for inner in ast.walk(item)):
+            return False
+    return False
 
 
 def spread_out(items: list[ast.expr]) -> list[ast.expr]:
@@ -77,6 +103,11 @@ def until_the_end(block: list[ast.stmt]) -> list[ast.stmt]:
         place for place, item in enumerate(block) if isinstance(item, ast.Return | ast.Raise | ast.Continue | ast.Break)
     )
     return block[: next(ends, len(block)) + 1]
+
+
+def spelled(value: Any) -> ast.expr:
+    """The expression for a plain value."""
+    return ast.parse(repr(value), mode="eval").body
 
 
 def is_function_of_autograd(kind: type) -> bool:

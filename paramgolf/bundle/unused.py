@@ -126,7 +126,7 @@ class Uses:
         for item in definitions:
             called = {id(mark.value) for mark in getattr(item.node, "decorator_list", ()) if describes(mark)}
             self.otherwise |= set(local_names(item.node))
-            for node in ast.walk(item.node):
+            for node in evaluated_nodes(item.node):
                 if isinstance(node, ast.Call):
                     called |= {id(node.func), id(names_reached(node.func, self.functions))}
                     self.note(node)
@@ -141,6 +141,23 @@ class Uses:
         if any(isinstance(item, ast.Starred) for item in call.args) or any(item.arg is None for item in call.keywords):
             self.otherwise.add(name)
         self.calls[name].append(call)
+
+
+def evaluated_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """`node` and what is in it, but for annotations of functions and the types of casts, which a script has not."""
+    yield node
+    skipped: list[ast.AST | None] = []
+    if isinstance(node, ast.FunctionDef):
+        skipped = [node.returns]
+    elif isinstance(node, ast.arg):
+        skipped = [node.annotation]
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) == "cast":
+        skipped = [node.args[0]]
+    elif isinstance(node, ast.AnnAssign):
+        skipped = [node.annotation]
+    for child in ast.iter_child_nodes(node):
+        if not any(child is other for other in skipped):
+            yield from evaluated_nodes(child)
 
 
 def local_names(node: ast.stmt) -> Iterator[str]:

@@ -2,9 +2,10 @@
 
 import ast
 
-from paramgolf.bundle.evaluator import Evaluator, Scope
+from paramgolf.bundle.evaluator import Evaluator
 from paramgolf.bundle.gather import Gathered
 from paramgolf.bundle.guards import OTHERS
+from paramgolf.bundle.items import Scope
 from paramgolf.bundle.known import Fact, Instance, live
 from paramgolf.bundle.quiet import called
 from paramgolf.bundle.records import ALL_FIELDS

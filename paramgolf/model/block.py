@@ -15,7 +15,7 @@ from paramgolf.model.kernels.own_value import without_own_value
 from paramgolf.model.kernels.query_key import Projected, queries_keys_values
 from paramgolf.model.kernels.reworked_attention import SUMS_TURN, SUMS_WIDTH, attention_sums_run, reworked_attention
 from paramgolf.model.kernels.stream_product import stream_product
-from paramgolf.model.slots import Half, Pass, PerLayer, SoftmaxCore, Sublayers, Tap
+from paramgolf.model.slots import Half, Pass, PerLayer, SoftmaxCore, Tap
 from paramgolf.parts import Part, Role, project_together, wide_matrix
 
 
@@ -101,7 +101,7 @@ class Attention(Part):
             q, k, v, tap = self.project(x, now)
             y = self.core(q, k, v, now.plan.within(self.window))
             y = self.rework(y, Tap(x if lead is None else lead, tap)).flatten(2)
-        if stream is not None and self.adds and self.out.bare and kernel_takes(y) and sums_run():
+        if stream is not None and self.adds and sums_run() and self.out.bare and kernel_takes(y):
             return stream_product(stream, y, self.out.matrix(y.dtype, gain))
         y = self.out(y) if gain is None else F.linear(y, self.out.matrix(y.dtype, gain))
         return y if stream is None else stream + y
@@ -170,7 +170,7 @@ class Attention(Part):
 
 
 class Block(Part):
-    """A layer, handed to the stream as functions so that the stream decides what reads what."""
+    """A layer in pieces (`Sublayers`), so that the stream decides what reads what."""
 
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
@@ -191,18 +191,12 @@ class Block(Part):
         modules = (filler.build(config.dims, layer, half) for filler in config.on_branch)
         return nn.ModuleList(module for module in modules if module is not None)
 
-    def sublayers(self, now: Pass) -> Sublayers:
-        """This block's functions for one pass."""
-        halves = partial(self.read, now=now), partial(self.attend, now=now), self.think
-        sums = partial(self.attended, now=now), self.thought
-        return Sublayers(*halves, partial(self.overhear, now=now), *sums)
-
     def reads_at_once(self, x: Tensor) -> bool:
-        """Whether a kernel does all of `read` and the norm after it, a `now.merge` included."""
+        """Whether a kernel does all of `hear` and the norm after it, a `now.merge` included."""
         return self.one_pass_read and kernel_takes(x)
 
-    def read(self, x: Tensor, *, now: Pass, goes_on: bool = True) -> Tensor:
-        """What the block takes the residual to be, if that `goes_on`; else at least what `attend` knows it by."""
+    def hear(self, x: Tensor, now: Pass, *, goes_on: bool = True) -> Tensor:
+        """What the block takes the residual to be, if that `goes_on`; else at least what `heed` knows it by."""
         if self.reads_at_once(x):
             mix: Tensor = cast(Any, self.on_read[0]).mix
             streams: tuple[Tensor, ...] = (x, now.x0)
@@ -225,7 +219,7 @@ class Block(Part):
             x = part(x)
         return x
 
-    def attend(self, x: Tensor, *, now: Pass, stream: Tensor | None = None) -> Tensor:
+    def heed(self, x: Tensor, now: Pass, *, stream: Tensor | None = None) -> Tensor:
         """What attention writes, added to `stream` where one is given."""
         ready = now.ready if now.ready is not None and now.ready.residual is x else None
         normed = self.normed(x) if ready is None else ready.whole
@@ -238,13 +232,13 @@ class Block(Part):
             y = part(y)
         return y if stream is None else stream + y
 
-    def attended(self, x: Tensor, *, now: Pass) -> Tensor:
+    def attended(self, x: Tensor, now: Pass) -> Tensor:
         """The residual and what attention writes."""
-        return self.attend(x, now=now, stream=x)
+        return self.heed(x, now, stream=x)
 
-    def overhear(self, x: Tensor, *, now: Pass) -> Tensor:
+    def overhear(self, x: Tensor, now: Pass) -> Tensor:
         """What attention writes of a residual that the block does not add to."""
-        return self.attend(self.read(x, now=now, goes_on=False), now=now)
+        return self.heed(self.hear(x, now, goes_on=False), now)
 
     def think(self, x: Tensor, stream: Tensor | None = None) -> Tensor:
         """What the feed-forward writes, added to `stream` where one is given."""

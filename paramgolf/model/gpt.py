@@ -3,7 +3,7 @@
 There is one forward pass: training, calibration, scoring and test-time training all run it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import torch
@@ -65,8 +65,9 @@ class GPT(Part):
 
     def at(self, progress: float) -> None:
         """Tell every part how much of training (0..1) is done. A change of order compiles a new graph."""
-        self.order = tuple(self.config.order(self.config.layers, progress))
-        self.prepare_repeats(self.order)
+        if not self.config.order.each_once:
+            self.order = tuple(self.config.order(self.config.layers, progress))
+            self.prepare_repeats(self.order)
         for module in self.modules():
             if isinstance(module, Part) and module is not self:
                 module.at(progress)
@@ -80,6 +81,12 @@ class GPT(Part):
                 of_layer = self.blocks[int(name.partition("_")[0])].parameters()
                 pairs = [pair for pair in zip(block.parameters(), of_layer, strict=True) if pair[0] is not pair[1]]
                 torch._foreach_copy_([own for own, _ in pairs], [other for _, other in pairs])
+
+    def passes(self) -> Iterable[tuple[int, Block]]:
+        """The number of each layer that runs, in order, and what runs then."""
+        if self.config.order.each_once:
+            return cast("Iterable[tuple[int, Block]]", enumerate(self.blocks))
+        return [(layer, self.block(layer, turn)) for layer, turn in turns(self.order)]
 
     def block(self, layer: int, turn: int) -> Block:
         """What runs when the order comes to `layer` for the `turn`-th time, from 0."""
@@ -103,15 +110,15 @@ class GPT(Part):
         now.x0 = x
         lanes: tuple[Tensor, ...] = (x,)
         memories: list[list[Tensor]] = [[] for _ in self.on_step]
-        for place, (layer, turn) in enumerate(turns(self.order)):
-            lanes, block = self.stream.enter(layer, lanes), self.block(layer, turn)
+        for place, (layer, block) in enumerate(self.passes()):
+            lanes = self.stream.enter(layer, lanes)
             if kinds(self.on_step) == ("skip",) and len(lanes) == 1 and block.reads_at_once(lanes[0]):
                 skips = cast(Any, self.on_step[0])
                 now.merge = skips.pending(lanes[0], place, len(self.order), memories[0])
             else:
                 for part, memory in zip(self.on_step, memories, strict=True):
                     lanes = self.stream.receive(lanes, lambda x: part(x, place, len(self.order), memory))  # noqa: B023
-            lanes = self.stream.step(layer, block.sublayers(now), lanes)
+            lanes = self.stream.through(layer, block, lanes, now)
         return rms_norm(self.stream.finish(lanes))
 
     def logits(self, x: Tensor) -> Tensor:

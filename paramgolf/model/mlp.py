@@ -68,7 +68,7 @@ class FeedForwardModule(Part):
 
     def forward(self, x: Tensor, gain: Tensor | None = None, stream: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D), times `gain` (D), added to `stream`."""
-        adds = stream if self.adds and self.down.bare and kernel_takes(x) and sums_run() else None
+        adds = stream if self.adds and sums_run() and self.down.bare and kernel_takes(x) else None
         if self.squares(x):
             up, down = self.up.matrix(x.dtype), self.down.matrix(x.dtype, gain)
             y = squared_feed_forward(x, up, down, self.slope, self.eight_bits and takes_eight_bits(up), adds)

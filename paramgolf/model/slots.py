@@ -7,7 +7,7 @@ Modules that need the batch, the first embedding or something an earlier layer l
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -49,12 +49,10 @@ class ModelView(Protocol):
     @property
     def dims(self) -> Dims:
         """Its sizes."""
-        ...
 
     @property
     def fillers(self) -> Sequence[object]:
         """Everything in its slots, in order."""
-        ...
 
 
 @dataclass
@@ -116,24 +114,30 @@ class OnStep(Protocol):
     def build(self, dims: Dims) -> nn.Module: ...
 
 
-class Sublayers(NamedTuple):
+class Sublayers(Protocol):
     """One block seen from the stream: how it reads the residual, and its two halves."""
 
-    read: Callable[[Tensor], Tensor]
-    attend: Callable[[Tensor], Tensor]
-    """Norm, attention, branch scaling: (B, T, D) -> what to add."""
-    think: Callable[[Tensor], Tensor]
-    """Norm, feed-forward, branch scaling: (B, T, D) -> what to add."""
-    overhear: Callable[[Tensor], Tensor]
-    """`attend` of `read`, where nothing else is made of what was read."""
-    attended: Callable[[Tensor], Tensor]
-    """x -> x + `attend` of x, in one piece where that can be."""
-    thought: Callable[[Tensor], Tensor]
-    """x -> x + `think` of x, in one piece where that can be."""
+    def hear(self, x: Tensor, now: Pass) -> Tensor:
+        """What the block takes the residual to be."""
+
+    def heed(self, x: Tensor, now: Pass) -> Tensor:
+        """Norm, attention, branch scaling: (B, T, D) -> what to add."""
+
+    def think(self, x: Tensor) -> Tensor:
+        """Norm, feed-forward, branch scaling: (B, T, D) -> what to add."""
+
+    def overhear(self, x: Tensor, now: Pass) -> Tensor:
+        """`heed` of `hear`, where nothing else is made of what was read."""
+
+    def attended(self, x: Tensor, now: Pass) -> Tensor:
+        """x + `heed` of x, in one piece where that can be."""
+
+    def thought(self, x: Tensor) -> Tensor:
+        """x + `think` of x, in one piece where that can be."""
 
 
 class StreamModule(Part):
-    """One residual lane, read and written by each half in turn. A lane that is alone is read by `block.read` alone."""
+    """One residual lane, read and written by each half in turn. A lane that is alone is read by `block.hear` alone."""
 
     fused = False
     """Whether a kernel may do its step."""
@@ -146,9 +150,9 @@ class StreamModule(Part):
         """Apply what `model.on_step` brings; by default to the first lane."""
         return (rework(lanes[0]), *lanes[1:])
 
-    def step(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def through(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...], now: Pass) -> tuple[Tensor, ...]:
         """Run one block."""
-        return (block.thought(block.attended(block.read(lanes[0]))),)
+        return (block.thought(block.attended(block.hear(lanes[0], now), now)),)
 
     def finish(self, lanes: tuple[Tensor, ...]) -> Tensor:
         """The residual that goes to the head."""
@@ -177,6 +181,9 @@ class Order(Protocol):
     An order only grows: it is the longest at progress 1. One that does not fit `layers` raises `ValueError`.
     """
 
+    each_once: ClassVar[bool]
+    """Whether it always is every layer once, from the first to the last."""
+
     def __call__(self, layers: int, progress: float) -> Sequence[int]: ...
 
 
@@ -184,6 +191,8 @@ class Order(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class Straight:
     """Each layer once."""
+
+    each_once: ClassVar[bool] = True
 
     def __call__(self, layers: int, progress: float) -> Sequence[int]:
         return range(layers)
@@ -324,19 +333,15 @@ class EmbeddingModule(Protocol):
 
     def embed(self, ids: Tensor) -> Tensor:
         """(B, T) ids -> (B, T, D) fp32."""
-        ...
 
     def before_head(self, x: Tensor) -> Tensor:
         """(B, T, D) -> what `head_weight` multiplies."""
-        ...
 
     def head_weight(self) -> Tensor:
         """(V, D) or narrower."""
-        ...
 
     def head_bias(self) -> Tensor | None:
         """(V) added to the logits in fp32, if there is one."""
-        ...
 
 
 class Embedding(Protocol):
@@ -357,7 +362,6 @@ class LearnedLogitMap(Protocol):
 
     def build(self) -> nn.Module:
         """The map, `(logits) -> logits`."""
-        ...
 
 
 class HeadModule(Protocol):
@@ -365,11 +369,9 @@ class HeadModule(Protocol):
 
     def logits(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, V) fp32."""
-        ...
 
     def nats(self, x: Tensor, targets: Tensor) -> Tensor:
         """(B, T, D), (B, T) -> (B, T) fp32 cost of each target."""
-        ...
 
 
 class Objective(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from paramgolf.batch import Batch
-from paramgolf.bundle.amalgamate import closed_classes, own_units, sharpest
+from paramgolf.bundle.amalgamate import classes_of, closed_classes, own_units, sharpest
 from paramgolf.bundle.applied import freezes
 from paramgolf.bundle.backends import WithoutBackends, unused_backends, up_to_one_always_there
 from paramgolf.bundle.fold import folded
@@ -214,3 +214,38 @@ def test_backends_are_left_out_of_lists_tables_and_questions():
     left = ast.unparse(WithoutBackends(frozenset({"fa4"})).visit(ast.parse(source)))
     assert left == "table = {'sdpa': 2}\ny = False"
     assert up_to_one_always_there(("fa3", "fa4", "flex", "varlen", "sdpa")) == ["fa3", "fa4", "flex"]
+
+
+METHODS = """
+class Linear:
+    kind = "plain"
+    def forward(self):
+        return 1
+{below}
+def sample(one: Linear, several: Sequence[Linear]):
+    a = type(one).forward is Linear.forward
+    b = any(type(each).forward is not Linear.forward for each in several)
+    return a, b, one.kind
+"""
+
+
+@pytest.mark.parametrize(
+    ("below", "known"),
+    [
+        ("", True),
+        ("class TernaryProjection(Linear):\n    def used(self):\n        return 1", True),
+        ("class RandomLinear(Linear):\n    kind = 'other'\n    def forward(self):\n        return 2", False),
+    ],
+)
+def test_methods_and_constants_that_no_class_below_replaces_are_known(below: str, known: bool):
+    home = "paramgolf.techniques.model.random_adapters"
+    unit = read_unit(home, ast.parse(METHODS.format(below=below)))
+    gathered = Gathered()
+    facts = Facts(asked_run("baseline"), closed=frozenset())
+    program = Reached(tuple(unit.definitions.values()), frozenset())
+    facts.attributes = {
+        key: fact for key, fact in known_results(program, gathered).items() if key[0].__name__ == "Linear"
+    }
+    facts.classes = classes_of(program)
+    text = ast.unparse(folded(unit.definitions["sample"].node, facts, {home: unit}, home, gathered))
+    assert text.endswith("return (True, False, 'plain')") == known, text

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from paramgolf.bundle.amalgamate import amalgamate
-from paramgolf.bundle.known import Facts, Instance, config_parts
+from paramgolf.bundle.known import Facts, Instance, Modules, config_parts
 from paramgolf.bundle.observed import attributes_set_later, observed_attributes, outlined
 from paramgolf.bundle.units import Definition
 from paramgolf.bundle.unread import spared, unread_names, without_unread
@@ -72,7 +72,7 @@ def test_what_the_model_holds_is_seen_and_what_changes_is_not():
     found = observed_attributes(outlined(run), [definition("def f(model):\n    model.softcap = 3", "paramgolf.stages")])
     assert found[Attention, "on_heads"].values == ((),)  # type: ignore[union-attr]
     assert found[Attention, "head_dim"].values == (64,)  # type: ignore[union-attr]
-    assert (Attention, "on_qk") not in found, "modules are not values"
+    assert isinstance(found[Attention, "on_qk"], Modules), "of a list of modules, their classes"
     assert (GPT, "softcap") not in found
     assert found[Block, "attention"] == Instance(Attention), "of a module, its class"
     assert (AttentionPlan, "window") not in found
@@ -99,8 +99,16 @@ def test_a_bundle_names_no_setting_that_it_does_not_read(tmp_path: Path):
     lean = amalgamate(asked_run("baseline")).lean
     tree = ast.parse(lean)
     read = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    config = next(node for node in tree.body if getattr(node, "name", "") == TrainConfig.__name__)
-    assert isinstance(config, ast.ClassDef)
-    fields = {ast.unparse(item.target) for item in config.body if isinstance(item, ast.AnnAssign)}
+    configs = [node for node in tree.body if getattr(node, "name", "") in (TrainConfig.__name__, "AdamConfig")]
+    bodies = (item for config in configs for item in getattr(config, "body", ()))
+    fields = {ast.unparse(item.target) for item in bodies if isinstance(item, ast.AnnAssign)}
     assert fields < read
     assert not fields & {"log_every", "warmup", "checkpoint_seconds", "seq_growth"}
+
+
+def test_lists_of_modules_are_seen_unless_something_changes_them():
+    model = outlined(asked_run("baseline"))
+    kinds = [type(module) for module in model.blocks[0].attention.on_qk]
+    assert observed_attributes(model, [])[Attention, "on_qk"] == Modules(tuple(kinds))
+    for change in ("x.on_qk.append(1)", "x.on_qk[0] = 1", "del x.on_qk[0]"):
+        assert (Attention, "on_qk") not in observed_attributes(model, [definition(change)])

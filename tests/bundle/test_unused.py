@@ -56,6 +56,11 @@ def test_what_somebody_else_may_call_or_would_miss_stays(kept: str):
     assert "(a)" in left(kept) or "(self, a)" in left(kept)
 
 
+def test_an_annotation_is_no_use():
+    before = "def callee(a):\n    return 1\ndef caller(x: callee) -> callee:\n    y: callee = cast(callee, callee(x))"
+    assert "def callee():" in left(before)
+
+
 def test_methods_lose_it_where_all_of_their_name_do():
     both = """
     class Batch:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from paramgolf.model.slots import Dims, ModelView, StreamModule, Sublayers
+from paramgolf.model.slots import Dims, ModelView, Pass, StreamModule, Sublayers
 from paramgolf.registry import technique
 
 
@@ -45,9 +45,9 @@ class ParallelHalvesStream(StreamModule):
         super().__init__()
         self.begins = begins
 
-    def step(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def through(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...], now: Pass) -> tuple[Tensor, ...]:
         """Run one block."""
         if layer < self.begins:
-            return super().step(layer, block, lanes)
-        u = block.read(lanes[0])
-        return (u + block.attend(u) + block.think(u),)
+            return super().through(layer, block, lanes, now)
+        u = block.hear(lanes[0], now)
+        return (u + block.heed(u, now) + block.think(u),)

@@ -15,6 +15,7 @@ Pitfalls: when it starts, a row of the skips comes to join other layers than it 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from paramgolf.registry import technique
 
@@ -23,6 +24,8 @@ from paramgolf.registry import technique
 @dataclass(frozen=True, kw_only=True)
 class Recurrence:
     """A segment of layers that comes again."""
+
+    each_once: ClassVar[bool] = False
 
     first: int = 1
     """First layer of the segment, from 0."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from paramgolf.model.slots import Dims, ModelView, StreamModule, Sublayers
+from paramgolf.model.slots import Dims, ModelView, Pass, StreamModule, Sublayers
 from paramgolf.parts import Role, constant
 from paramgolf.registry import technique
 
@@ -55,12 +55,12 @@ class SplitLanesStream(StreamModule):
         """Split before the first layer that has two lanes."""
         return lanes * 2 if len(lanes) == 1 and layer >= self.opens else lanes
 
-    def step(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def through(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...], now: Pass) -> tuple[Tensor, ...]:
         """Each half on its own lane."""
         if len(lanes) == 1:
-            return super().step(layer, block, lanes)
-        u = block.read(lanes[0])
-        return u + block.attend(u), lanes[1] + block.think(lanes[1])
+            return super().through(layer, block, lanes, now)
+        u = block.hear(lanes[0], now)
+        return u + block.heed(u, now), lanes[1] + block.think(lanes[1])
 
     def finish(self, lanes: tuple[Tensor, ...]) -> Tensor:
         """The lanes, weighed."""

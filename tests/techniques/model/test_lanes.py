@@ -1,6 +1,7 @@
 """Two-lane decoders against the catalogue's formulas (architecture §6.4), on halves that are plain functions."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor
 
 from paramgolf.model.config import GPTConfig
-from paramgolf.model.slots import Dims, StreamModule, Sublayers
+from paramgolf.model.slots import Dims, StreamModule
 from paramgolf.techniques.model import ParallelHalves, SerialLanes, SplitLanes, TwoLanes
 
 DIMS = Dims(vocab=16, dim=4, layers=11, heads=2, kv_heads=1, context=8, places=11)
@@ -27,7 +28,15 @@ def mlp(x: Tensor) -> Tensor:
     return x.cos() - 2
 
 
-BLOCK = Sublayers(mix, attention, mlp, lambda x: attention(mix(x)), lambda x: x + attention(x), lambda x: x + mlp(x))
+BLOCK: Any = SimpleNamespace(
+    hear=lambda x, now: mix(x),
+    heed=lambda x, now: attention(x),
+    think=mlp,
+    overhear=lambda x, now: attention(mix(x)),
+    attended=lambda x, now: x + attention(x),
+    thought=lambda x: x + mlp(x),
+)
+NOW: Any = None
 
 
 def built(stream: Any) -> StreamModule:
@@ -43,7 +52,7 @@ def built(stream: Any) -> StreamModule:
 def run(module: StreamModule, layers: range, x: Tensor) -> Tensor:
     lanes: tuple[Tensor, ...] = (x,)
     for layer in layers:
-        lanes = module.step(layer, BLOCK, module.enter(layer, lanes))
+        lanes = module.through(layer, BLOCK, module.enter(layer, lanes), NOW)
     return module.finish(lanes)
 
 
