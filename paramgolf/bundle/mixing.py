@@ -1,119 +1,134 @@
-"""Context mixing for source: the text of a script in about a sixth fewer bytes than brotli or LZMA need.
+"""Context mixing for source: the text of a script in about a fifth fewer bytes than brotli or LZMA need.
 
-Fifteen models, each an adaptive probability for every context that it has met, forecast the next bit of a character:
-the last characters, the word so far, the skeleton of the line (every word an `a`), the call that is being written, the
-function that it stands in. Five sets of weights, chosen by where in a word and a call the text is and learnt as it goes
-by, mix the forecasts in the logistic domain (Mahoney 2005, PAQ7). What
-decodes is what encodes, asked for another bit, and it is itself shipped, minified: a dozen lines.
+A character is found by halving what it may be, down a tree in which letters, marks and figures keep together. Models,
+each an adaptive probability for every context that it has met, forecast every choice: from the last characters, the
+word so far, the skeleton of the line (every word an `a`), the call that is being written, the function that it stands
+in. Sets of weights, chosen by where the text is and learnt as it goes by, mix the forecasts in the logistic domain, and
+a last set mixes what those say (Mahoney 2005, PAQ7; Mahoney 2013, Data Compression Explained, 4.3). What decodes is
+what encodes, asked for another choice. It is shipped, minified, and is the first text that the models learn from.
 
-All arithmetic that decides a bit is whole numbers, so that every machine decodes alike; logarithms and exponentials are
-rounded far from where machines differ. A character takes about 0.1 ms.
+All arithmetic that decides is whole numbers, so that every machine decodes alike; logarithms and exponentials stand in
+tables, no entry of which is so near a half that a library could round it otherwise. A character takes 0.3 ms.
 """
 
-import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-RADIX = 253
-"""Values a character of the file may have: latin-1 but NUL, carriage return and the apostrophe."""
+RADIX = 254
+"""Values a character of the file may have: latin-1 but NUL and carriage return."""
 REST = RADIX**6
 """The coder's range is never narrower."""
+TREE = (
+    "ear``tn`io```sd`fcl```bp`h_g```um`kyw``vj`xzq````````01`68`34``2597`````NT`FDA``ECB````HO`"
+    "SI``ML`RW```PG`KJ``UQV``ZYX```````` =`,)``:\n`;]}````.(`{[`'*+-```/@`\t<`>\"`|&`%!~\\````````````"
+)
+"""Characters of scripts; the last of these joins the two branches before it."""
 
 
-def mixed_text(length: int, choose: Callable[[int], int]) -> str:
-    """The ASCII text of `length` characters of which `choose` tells every bit, given its chance of being 1 in 65536ths.
+def mixed_text(tree: str, primer: str, length: int, choose: Callable[[int], int]) -> str:
+    """The text of `length` characters of which `choose` tells every choice, given its chance in 65536ths.
 
-    Asked for the bits of a text, it gives the chances to encode it by; asked for those of a code, the text.
+    Asked for the choices of a text, it gives the chances to encode it by; asked for those of a code, the text. `primer`
+    is what the models learn from first.
     """
-    text = word = frame = before = earlier = ""
-    calls: list[tuple[str, int]] = [("", 0)]
+    text = calls = ""
+    models, scope, length = 23, 0, len(primer) + length
+    halves, root = branches(tree)
     numbers: dict[object, int] = {}
-    models, scope = 15, 0
-    stretched = np.array([round(256 * math.log((cell + 0.5) / (4095.5 - cell))) for cell in range(4096)])
-    rates = np.array([max(int(65536 / (met + 1.25)), 6000) for met in range(256)])
-    doubts = np.array([0, *(int(65536 / (met + 0.5)) for met in range(1, 256))])
-    cells = np.zeros(128 * models * length, np.int32)
-    counts = np.zeros(128 * models * length, np.uint8)
-    weights = np.zeros((128 * 272, 2 * models + 1), np.int64)
-    weights[:, :models] = 9600
-    inputs = np.full(2 * models + 1, 256)
+    homes: dict[object, int] = {}
+    logits = np.r_[:8192, -8192:0]
+    stretched = np.rint(192 * np.log((logits + 8192.5) / (8191.5 - logits))).astype(int)
+    squashed = np.rint(65536 / (1 + np.exp(-logits / 768))).astype(int)
+    cells = np.zeros((2, 128 * models * length), "i")
+    weights = np.zeros((1 << 19, 2 * models + 1), int)
+    shares = np.full((1 << 19, 7), 2400000)
     while len(text) < length:
+        earlier, before, word = re.split(r"\W+", "_ _ _ " + text[-99:])[-3:]
+        frame = re.sub(r"\w+", "a", text[-99:])
+        line = text.split("\n")[-1]
+        call = calls.split("(")[-1]
+        depth = calls.count("(")
         contexts = (
-            *("", text[-1:], text[-2:], text[-3:], text[-4:], text[-6:]),
-            *(word, frame[-3:], frame[-6:], frame[-10:]),
-            *((word, frame[-2:], calls[-1][0]), (word, calls[-1]), (word, len(calls))),
-            *((word, frame[-4:], earlier), (word, text[-1:], scope)),
+            *("", text[-1:], text[-2:], text[-3:], text[-4:], text[-6:], text[-4:-1], word, line, frame[-6:]),
+            *(frame[-10:], (frame[-3:], depth), (frame[-4:], len(word)), (word, frame[-2:], call.strip(","))),
+            *((word, call), (word, depth), (word, frame[-4:], earlier), (word, frame[-6:], earlier, before)),
+            *((word, before, frame[-1:]), (word, frame[-2:], line[:4])),
+            *((word, scope), (word, text[-1:], scope), (text[-2:], scope)),
         )
         rows = 128 * np.array([numbers.setdefault(pair, len(numbers)) for pair in enumerate(contexts)])
-        last_ones = [16 + ord(text[-1:] or " "), 144 + ord(frame[-1:] or " ")]
-        homes = 128 * np.array([1 + min(len(word), 7), 9 + min(len(calls), 6), *last_ones])
-        bits = 1
-        while bits < 128:
-            places = rows + bits
-            chances, met = cells[places] + 32768, counts[places]
-            inputs[:models] = stretched[chances >> 4]
-            inputs[models:-1] = inputs[:models] * doubts[met] >> 16
-            used = [np.count_nonzero(met), *(homes + bits)]
-            forecasts = weights[used] @ inputs
-            bit = choose(squashed(sum(forecasts) / 5))
-            errors = np.array([65536 * bit - squashed(forecast) for forecast in forecasts])
-            weights[used] += np.outer(errors, inputs) * 9 >> 17
-            cells[places] = chances + ((65535 * bit - chances) * rates[met] >> 16) - 32768
-            counts[places] = met + (met < 255)
-            bits = 2 * bits + bit
-        last = chr(bits - 128)
-        text += last
-        if last.isalnum() or last == "_":
-            frame += "" if word else "a"
-            word += last
-        else:
-            calls = calls_after(calls, last, word)
-            if word:
-                before, earlier = word, before
-                scope += word in ("def", "class")
-            word, frame = "", frame + last
-    return text
+        selectors = frame[-3:], text[-1:], frame[-2:], frame[-1:], len(word), depth
+        home = 128 * np.array([homes.setdefault(pair, len(homes) % 4096) for pair in enumerate(selectors)])
+        left = root
+        while len(left) > 1:
+            node, half = halves[left]
+            places = rows + node
+            chances, met = cells[:, places]
+            known = stretched[chances >> 2]
+            inputs = np.hstack((known, known * 4 // (2 * met + 1), 192))
+            used = [*home + node * (np.arange(6) > 1), np.count_nonzero(met)]
+            forecasts = (weights[used] @ inputs + (known.sum() << 17) >> 18).clip(-8192, 8191)
+            chance = int(squashed[(shares[used[4]] @ forecasts >> 24).clip(-8192, 8191)])
+            bit = primer[len(text)] in half if primer[len(text) :] else choose(chance)
+            weights[used] += np.outer(65536 * bit - squashed[forecasts], inputs) * 7 >> 12
+            shares[used[4]] += (65536 * bit - chance) * forecasts >> 11
+            cells[:, places] = chances + (65535 * bit - 32768 - chances) * 5 // (5 * met + 6), met + (met < 12)
+            left = half if bit else left[len(half) :]
+        if left in "([{":
+            calls += "(" + word
+        if left in ")]}":
+            calls = calls[: calls.rfind("(")]
+        if left == ",":
+            calls += left
+        if left == "\n":
+            calls = ""
+        text += left
+        scope += text.endswith(("def ", "class "))
+    return text[len(primer) :]
 
 
-def squashed(forecast: float) -> int:
-    """A chance in 65536ths, 1 to 65535 of them, from its logit in 2^-24ths."""
-    return round(65536 / (1 + math.exp(-max(-11, min(11, forecast / 2**24)))))
-
-
-def calls_after(calls: list[tuple[str, int]], last: str, word: str) -> list[tuple[str, int]]:
-    """The brackets that are open after the character `last`: the word before each and the commas in it so far."""
-    if last in "([{":
-        return [*calls, (word, 0)]
-    if last in ")]}":
-        return calls[:-1] or [("", 0)]
-    if last == ",":
-        return [*calls[:-1], (calls[-1][0], calls[-1][1] + 1)]
-    return [("", 0)] if last == "\n" else calls
+def branches(tree: str) -> tuple[dict[str, tuple[int, str]], str]:
+    """The first half of every branch of a tree, with the branch's number, and the whole; a branch is its characters."""
+    halves: dict[str, tuple[int, str]] = {}
+    found: list[str] = []
+    for part in tree:
+        if part == tree[-1]:
+            second = found.pop()
+            first = found.pop()
+            part = first + second
+            halves[part] = len(halves), first
+        found.append(part)
+    return halves, part
 
 
 def coded_bits(code: str) -> Callable[[int], int]:
-    """What tells the bits that `code` stands for, to be asked in order."""
-    digits = iter([ord(character) - 1 for character in code.replace("\xfe", "\r").replace("\xff", "'")])
-    value, width = 0, 1
+    """What tells the choices that `code` stands for, to be asked in order."""
+    digits = iter([place - 1 - (place > 13) for place in code.encode("latin-1")])
+    left = [0, 1]
 
     def choose(chance: int) -> int:
-        nonlocal value, width
+        value, width = left
         while width < REST:
             value, width = value * RADIX + next(digits, 0), width * RADIX
         below = width * chance >> 16
-        if value < below:
-            width = below
-            return 1
-        value, width = value - below, width - below
-        return 0
+        left[:] = (value, below) if value < below else (value - below, width - below)
+        return value < below
 
     return choose
 
 
-def mixed_code(text: str) -> str:
-    """The code of an ASCII text, characters of latin-1 that a raw string between triple apostrophes may hold."""
-    bits = iter([ord(character) >> place & 1 for character in text for place in range(6, -1, -1)])
+def tree_for(text: str) -> str:
+    """The tree of scripts, joined by what `text` has not, and beside it what else `text` has."""
+    common = {*TREE} - {TREE[-1]}
+    others = sorted({*text} - common)
+    joint = next(mark for mark in map(chr, range(35, 256)) if mark not in {*others, *common})
+    return TREE.replace(TREE[-1], joint) + "".join(mark + joint for mark in others)
+
+
+def mixed_code(text: str, tree: str, primer: str) -> str:
+    """The code of a text, characters of latin-1 that a raw string between triple quotation marks may hold."""
+    bits = tree_bits(text, tree)
     low, width, length = 0, 1, 0
 
     def choose(chance: int) -> int:
@@ -124,8 +139,19 @@ def mixed_code(text: str) -> str:
         low, width = (low, below) if bit else (low + below, width - below)
         return bit
 
-    mixed_text(len(text), choose)
+    mixed_text(tree, primer, len(text), choose)
     return spelled_digits(low, width, length)
+
+
+def tree_bits(text: str, tree: str) -> Iterator[int]:
+    """Which half it is, choice after choice."""
+    halves, root = branches(tree)
+    for character in text:
+        left = root
+        while len(left) > 1:
+            _, half = halves[left]
+            yield character in half
+            left = half if character in half else left[len(half) :]
 
 
 def spelled_digits(low: int, width: int, length: int) -> str:
@@ -137,5 +163,5 @@ def spelled_digits(low: int, width: int, length: int) -> str:
     while len(digits) < length:
         value, digit = divmod(value, RADIX)
         digits.append(digit)
-    spelled = "".join(chr(digit + 1) for digit in reversed(digits)).replace("\r", "\xfe").replace("'", "\xff")
-    return spelled + "\x01" if spelled.endswith("\\") else spelled  # a raw string cannot end in a backslash
+    spelled = "".join(chr(digit + 1 + (digit > 11)) for digit in reversed(digits))
+    return spelled + "\x01" if spelled.endswith(("\\", "'")) else spelled  # no raw string ends in them
