@@ -110,7 +110,7 @@ def own_micro_steps(trainer: Trainer) -> None:
     phase = (trainer.model.order, len(trainer.model.config.switches))
     for _ in range(trainer.accumulation):
         batch = trainer.loader.next().to(trainer.place.device)
-        trainer.micro_step(batch, share=trainer.accumulation, phase=phase)
+        trainer.micro_step.accumulate(batch, share=trainer.accumulation, phase=phase)
     trainer.optimizer.zero_grad()
 
 

@@ -6,11 +6,14 @@ from paramgolf.artifact.container import ArtifactConfig
 from paramgolf.config import digest
 from paramgolf.contest import Contest
 from paramgolf.data.config import DataConfig
-from paramgolf.evaluate.evaluation import EvaluateConfig
+from paramgolf.evaluate.documents import Documents
+from paramgolf.evaluate.evaluation import Contiguous, EvaluateConfig
+from paramgolf.evaluate.slots import EvaluationProtocol
 from paramgolf.lowbit import low_bit_of
 from paramgolf.model.config import GPTConfig
 from paramgolf.optim.groups import OptimConfig
 from paramgolf.quant.plan import QuantConfig
+from paramgolf.registry import name_of
 from paramgolf.train.config import TrainConfig
 
 
@@ -79,6 +82,22 @@ class Run:
         )
 
     @property
+    def plain_protocol(self) -> EvaluationProtocol:
+        """Scoring as training sees the text: by document after packed rows, else windows side by side."""
+        return Documents() if self.data.loader.packed else Contiguous()
+
+    @property
+    def scores_plainly(self) -> bool:
+        """Whether its score is the plain one."""
+        return self.evaluate.protocol == self.plain_protocol and not self.evaluate.on_logits
+
+    @property
     def digest(self) -> str:
         """12 hexadecimal characters that identify the configuration; seeds and names share it."""
         return digest(replace(self, name="", seed=0))
+
+
+def form(run: Run) -> str:
+    """How the challenge's log would call this export, as `int8+zlib`."""
+    matrix, coder = str(name_of(run.quant.mlp)), type(run.artifact.coder).__name__.lower()
+    return f"{matrix.removesuffix('_rows')}+{coder.removesuffix('coder')}"

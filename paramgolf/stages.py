@@ -16,7 +16,8 @@ from paramgolf.batch import Batch
 from paramgolf.data.dataset import Dataset
 from paramgolf.data.slots import Loader
 from paramgolf.errors import UsageError
-from paramgolf.evaluate.evaluation import require_time
+from paramgolf.evaluate.evaluation import Evaluation, require_time
+from paramgolf.evaluate.tally import Tally
 from paramgolf.events import Events
 from paramgolf.folder import RunFolder
 from paramgolf.model.attention import choose
@@ -26,9 +27,8 @@ from paramgolf.provenance import device_name, git_commit, peak_memory_mib
 from paramgolf.quant.budget import quantize_to_budget
 from paramgolf.quant.calibrate import collect_hessians, wanted_hessians
 from paramgolf.quant.plan import quantize, restore
-from paramgolf.registry import name_of
 from paramgolf.result import Result, WithinBudget
-from paramgolf.run import Run
+from paramgolf.run import Run, form
 from paramgolf.stored import Stored
 from paramgolf.train.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from paramgolf.train.clock import Clock
@@ -137,9 +137,8 @@ def train_stage(session: Session, validation: Validation) -> Trained:
         session.events.emit("resumed", step=saved.step, train_seconds=saved.seconds)
 
     def validate(step: int) -> None:
-        scored = validation.score(model, validation.plain).tally
-        told = {"step": step, "steps": run.train.steps, "train_seconds": clock.elapsed}
-        session.events.emit("validation", val_loss=scored.nats_per_token, val_bpb=scored.bits_per_byte, **told)
+        scored = validation.score(model, run.plain_protocol).tally
+        tell_validation(session, scored, step, clock.elapsed)
 
     save = (lambda state: save_checkpoint(folder.checkpoint, state)) if place.first else (lambda state: None)
     with stop_requested() as stop:
@@ -158,6 +157,18 @@ def train_stage(session: Session, validation: Validation) -> Trained:
     )
     model.at(1.0)
     return Trained(model, optimizer, outcome)
+
+
+def tell_validation(session: Session, tally: Tally, step: int, train_seconds: float) -> None:
+    """Tell a score of the weights as they are after `step` steps."""
+    session.events.emit(
+        "validation",
+        step=step,
+        steps=session.run.train.steps,
+        train_seconds=train_seconds,
+        val_loss=tally.nats_per_token,
+        val_bpb=tally.bits_per_byte,
+    )
 
 
 def begin(session: Session, model: GPT, accumulation: int, validation: Validation) -> None:
@@ -200,8 +211,8 @@ def begin(session: Session, model: GPT, accumulation: int, validation: Validatio
 
 def attention_backend(run: Run, place: Place) -> str:
     """The attention backend that training uses."""
-    windowed = any(run.model.windows)
-    return choose(run.model.backend, place.device.type, packed=run.data.loader.packed, windowed=windowed)
+    packed, windowed = run.data.loader.packed, any(run.model.windows)
+    return choose(run.model.backend, place.device.type, packed=packed, windowed=windowed)
 
 
 class Calibrated(NamedTuple):
@@ -218,9 +229,8 @@ def calibrate(session: Session, model: GPT) -> Calibrated:
     if not wanted_hessians(model, run.quant):
         return Calibrated({}, 0.0)
     began = time.perf_counter()
-    batches = run.quant.calibration.batches(model, calibration_text(session))
-    hessians = collect_hessians(model, batches, run.quant)
-    hessians = {name: place.sum_on_host(hessian) for name, hessian in hessians.items()}
+    found = collect_hessians(model, run.quant.calibration.batches(model, calibration_text(session)), run.quant)
+    hessians = {name: place.sum_on_host(hessian) for name, hessian in found.items()}
     seconds = time.perf_counter() - began
     session.events.emit("calibrated", hessians=len(hessians), seconds=seconds)
     return Calibrated(hessians, seconds if run.quant.calibration.reads_training_text else 0.0)
@@ -253,9 +263,8 @@ def export_stage(
     run, folder, place = session.run, session.folder, session.place
     model, outcome = trained.model, trained.outcome
     with trained.optimizer.averaged():
-        raw = validation.score(model, validation.plain).tally
-        told = {"step": outcome.steps, "steps": run.train.steps, "train_seconds": outcome.seconds}
-        session.events.emit("validation", val_loss=raw.nats_per_token, val_bpb=raw.bits_per_byte, **told)
+        raw = validation.score(model, run.plain_protocol).tally
+        tell_validation(session, raw, outcome.steps, outcome.seconds)
         hessians, calibration_seconds = calibrate(session, model)
         if place.first:
             fill = run.quant.fill or budget_bytes is not None
@@ -314,12 +323,6 @@ def tell_export(session: Session, exported: Exported) -> None:
     )
 
 
-def form(run: Run) -> str:
-    """How the challenge's log would call this export, as `int8+zlib`."""
-    matrix, coder = str(name_of(run.quant.mlp)), type(run.artifact.coder).__name__.lower()
-    return f"{matrix.removesuffix('_rows')}+{coder.removesuffix('coder')}"
-
-
 def score_stage(session: Session, validation: Validation) -> Result:
     """Decode the artifact into a fresh model, score it and write the result.
 
@@ -338,12 +341,10 @@ def score_stage(session: Session, validation: Validation) -> Result:
     deadline = began + run.contest.eval_seconds if strict else math.inf
     final = validation.final(model, lambda: deadline - time.perf_counter())
     seconds = time.perf_counter() - began
-    same = run.evaluate.protocol == validation.plain and not run.evaluate.on_logits
-    plain = final if same else validation.score(model, validation.plain)
-    tell_score(session, "roundtrip", plain.tally.nats_per_token, plain.tally.bits_per_byte, plain.seconds)
-    if not same:
-        what = type(run.evaluate.protocol).__name__.lower()
-        tell_score(session, what, final.tally.nats_per_token, final.tally.bits_per_byte, final.seconds)
+    plain = final if run.scores_plainly else validation.score(model, run.plain_protocol)
+    tell_score(session, "roundtrip", plain)
+    if not run.scores_plainly:
+        tell_score(session, type(run.evaluate.protocol).__name__.lower(), final)
     total = len(artifact) + exported.code_bytes
     contest = run.contest
     result = Result(
@@ -392,7 +393,7 @@ def score_stage(session: Session, validation: Validation) -> Result:
     return result
 
 
-def tell_score(session: Session, what: str, nats: float, bits_per_byte: float, seconds: float) -> None:
+def tell_score(session: Session, what: str, scored: Evaluation) -> None:
     """Tell a score taken from the artifact."""
-    names = {"what": what, "format": form(session.run)}
-    session.events.emit("scored", val_loss=nats, val_bpb=bits_per_byte, eval_seconds=seconds, **names)
+    loss, bpb, kind = scored.tally.nats_per_token, scored.tally.bits_per_byte, form(session.run)
+    session.events.emit("scored", what=what, format=kind, val_loss=loss, val_bpb=bpb, eval_seconds=scored.seconds)

@@ -28,23 +28,26 @@ class StreamKind(Enum):
     STEPS = "steps"
 
 
-class NumberType(NamedTuple):
-    """One number as torch holds it and as a file does."""
-
-    torch: torch.dtype
-    numpy: str
-    """Type string with its byte order: little-endian."""
-
-
 NUMBER_TYPES = {
-    StreamKind.FLOATS: NumberType(torch.float32, "<f4"),
-    StreamKind.HALVES: NumberType(torch.float16, "<f2"),
-    StreamKind.SCALES: NumberType(torch.float16, "<f2"),
-    StreamKind.CODES: NumberType(torch.int8, "<i1"),
-    StreamKind.WIDE_CODES: NumberType(torch.int16, "<i2"),
-    StreamKind.PACKED: NumberType(torch.uint8, "|u1"),
-    StreamKind.STEPS: NumberType(torch.int8, "<i1"),
+    StreamKind.FLOATS: torch.float32,
+    StreamKind.HALVES: torch.float16,
+    StreamKind.SCALES: torch.float16,
+    StreamKind.CODES: torch.int8,
+    StreamKind.WIDE_CODES: torch.int16,
+    StreamKind.PACKED: torch.uint8,
+    StreamKind.STEPS: torch.int8,
 }
+"""How torch holds the numbers of a stream."""
+FILE_TYPES = {
+    StreamKind.FLOATS: "<f4",
+    StreamKind.HALVES: "<f2",
+    StreamKind.SCALES: "<f2",
+    StreamKind.CODES: "<i1",
+    StreamKind.WIDE_CODES: "<i2",
+    StreamKind.PACKED: "|u1",
+    StreamKind.STEPS: "<i1",
+}
+"""How a file does, as numpy spells it: little-endian."""
 
 
 class Piece(NamedTuple):
@@ -56,7 +59,7 @@ class Piece(NamedTuple):
     @property
     def size(self) -> int:
         """Its length in bytes."""
-        return prod(self.shape) * NUMBER_TYPES[self.kind].torch.itemsize
+        return prod(self.shape) * NUMBER_TYPES[self.kind].itemsize
 
 
 class Term(Protocol):

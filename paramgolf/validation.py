@@ -12,8 +12,7 @@ from torch import Tensor
 
 from paramgolf.data.dataset import Dataset
 from paramgolf.data.validation import validation_stream
-from paramgolf.evaluate.documents import Documents
-from paramgolf.evaluate.evaluation import Contiguous, Evaluation, evaluate
+from paramgolf.evaluate.evaluation import Evaluation, evaluate
 from paramgolf.evaluate.readout import places_told
 from paramgolf.evaluate.slots import Bench, EvaluationProtocol, OnLogits, uncompiled
 from paramgolf.events import Events
@@ -42,11 +41,6 @@ class Validation:
         return Validation(
             run=run, place=place, events=events, tokens=tokens, target_bytes=torch.from_numpy(stream.target_bytes)
         )
-
-    @property
-    def plain(self) -> EvaluationProtocol:
-        """Scoring as training sees the text: by document after packed rows, else windows side by side."""
-        return Documents() if self.run.data.loader.packed else Contiguous()
 
     @property
     def batch_tokens(self) -> int:

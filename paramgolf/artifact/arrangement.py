@@ -11,7 +11,7 @@ from paramgolf.artifact.header import KIND_IDS, ROLE_IDS, StreamLabel, TensorFor
 from paramgolf.artifact.slots import StreamPart
 from paramgolf.errors import ArtifactError
 from paramgolf.parts import Role
-from paramgolf.stored import NUMBER_TYPES, Piece, StreamKind, rows_and_columns
+from paramgolf.stored import FILE_TYPES, NUMBER_TYPES, Piece, StreamKind, rows_and_columns
 from paramgolf.terms import TERMS
 
 
@@ -111,13 +111,13 @@ def pieces_of(form: TermForm, shape: tuple[int, ...]) -> tuple[Piece, ...]:
 
 def to_bytes(array: Tensor, kind: StreamKind) -> bytes:
     """The numbers of `array`, row by row."""
-    return array.numpy().astype(NUMBER_TYPES[kind].numpy, order="C", copy=False).tobytes()
+    return array.numpy().astype(FILE_TYPES[kind], order="C", copy=False).tobytes()
 
 
 def from_bytes(stream: bytes, item: Placement) -> Tensor:
     """The array `item` of its decoded stream. Raises `ArtifactError` when it holds NaN or infinity."""
-    numbers = NUMBER_TYPES[item.piece.kind]
-    flat = np.frombuffer(stream, numbers.numpy, item.piece.size // numbers.torch.itemsize, item.start)
+    kind = item.piece.kind
+    flat = np.frombuffer(stream, FILE_TYPES[kind], item.piece.size // NUMBER_TYPES[kind].itemsize, item.start)
     if not np.isfinite(flat).all():
         raise ArtifactError(
             f"stored weight {item.key.name} holds NaN or infinity",

@@ -15,7 +15,7 @@ from paramgolf.artifact.forecast import forecast_for
 from paramgolf.artifact.number_model import NUMBER_MODEL, code_numbers
 from paramgolf.artifact.slots import StreamPart
 from paramgolf.errors import ArtifactError
-from paramgolf.stored import NUMBER_TYPES, StreamKind, rows_and_columns
+from paramgolf.stored import FILE_TYPES, NUMBER_TYPES, StreamKind, rows_and_columns
 from paramgolf.terms import TERMS
 from paramgolf.trellis import FIRST_TRELLIS_FLAG, Trellis, next_states
 
@@ -71,7 +71,7 @@ class CodeSymbols:
 
     def __init__(self, data: bytes, parts: Sequence[StreamPart]) -> None:
         self.parts, self.tables = parts, plane_tables()
-        self.kind = NUMBER_TYPES[parts[0].piece.kind].numpy
+        self.kind = FILE_TYPES[parts[0].piece.kind]
         flat, place = np.frombuffer(data, self.kind).astype(np.int64), 0
         self.matrices: list[Integers] = []
         for part in parts:
@@ -130,7 +130,7 @@ class NumberSymbols:
     segments = 1
 
     def __init__(self, data: bytes, parts: Sequence[StreamPart]) -> None:
-        self.width = NUMBER_TYPES[parts[0].piece.kind].torch.itemsize if parts else 1
+        self.width = NUMBER_TYPES[parts[0].piece.kind].itemsize if parts else 1
         self.numbers = np.frombuffer(data, np.uint8).astype(np.int64).reshape(-1, self.width)[:, ::-1].copy()
         self.columns = parts[0].piece.shape[-1] if parts and parts[0].piece.shape else 1
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from paramgolf.bundle.absent import absent_members
 from paramgolf.bundle.applied import freezes
 from paramgolf.bundle.backends import unused_backends, without_backends
 from paramgolf.bundle.direct import with_methods_apart
@@ -31,7 +32,7 @@ from paramgolf.bundle.quiet import quiet_functions
 from paramgolf.bundle.reach import Reach, Reached, Rewrite
 from paramgolf.bundle.records import ByName
 from paramgolf.bundle.slim import Unasserted, Unregistered, copied, slim
-from paramgolf.bundle.stand_ins import ARTIFACT_STAND_INS, METHOD_STAND_INS, stand_ins_of
+from paramgolf.bundle.stand_ins import ARTIFACT_STAND_INS, METHOD_STAND_INS, STAGE_STAND_INS, stand_ins_of
 from paramgolf.bundle.tidy import simplified
 from paramgolf.bundle.units import (
     Definition,
@@ -49,6 +50,7 @@ from paramgolf.run import Run
 
 ENTRY_MODULE, ENTRY = "paramgolf.bundle.script", "main_script"
 STAND_IN_MODULE, ARTIFACT_MODULE = "paramgolf.bundle.stand_ins", "paramgolf.bundle.stand_in_artifact"
+STAGE_MODULE = "paramgolf.bundle.stand_in_stages"
 OPEN = "SCRIPT_CODER"
 """What a stand-in leaves for the bundler to write."""
 WEAK = frozenset({"TERMS", "TECHNIQUES"})
@@ -111,9 +113,10 @@ def amalgamate(whole_run: Run) -> Script:
     units = with_methods_replaced(quiet_units(), STAND_IN_MODULE, METHOD_STAND_INS)
     units = transplanted(units, STAND_IN_MODULE, stand_ins_of(run))
     units = transplanted(units, ARTIFACT_MODULE, ARTIFACT_STAND_INS)
+    units = transplanted(units, STAGE_MODULE, STAGE_STAND_INS)
     closed, first = closed_classes(run, units)
     units = with_methods_apart(units, {type(part) for part in config_parts(run) if type(part).__name__ in closed})
-    facts = Facts(run, closed=closed, changed=replaced_fields(first) | OWN_CHANGES)
+    facts = Facts(run, closed=closed, changed=OWN_CHANGES)
     facts.fixed[Run, "digest"] = whole_run.digest
     facts.globals = {OPEN: OneOf((run.artifact.coder,))}
     model = outlined(run)
@@ -134,8 +137,9 @@ def amalgamate(whole_run: Run) -> Script:
         void, dropped = void | found, dropped | unread
     while True:
         before = ast_size(whole)
-        looked_at(whole, facts, units)
-        table = {(item.module, item.name): item.node for item in without_unused(whole.definitions, facts.quiet)}
+        facts.parts, facts.absent = tuple(config_parts(run, dropped)), absent_members(whole.definitions, run)
+        left = without_unused(looked_at(whole, facts, units), facts.quiet)
+        table = {(item.module, item.name): item.node for item in left}
         dropped |= unread_names(whole.definitions, facts)
         whole = reached(run, units, partial(tabled, table=table, dropped=dropped, facts=facts), dropped)
         if ast_size(whole) == before:
@@ -149,15 +153,15 @@ def tabled(item: Definition, *, table: Mapping[tuple[str, str], ast.stmt], dropp
     return simplified(without_unread(node, item.module, dropped, facts), facts.quiet)
 
 
-def looked_at(whole: Reached, facts: Facts, units: Units) -> None:
-    """Note what the program as it is now reads of records."""
+def looked_at(whole: Reached, facts: Facts, units: Units) -> list[Definition]:
+    """The program folded again; notes what it reads of records now."""
     gathered = Gathered()
-    for item in whole.definitions:
-        folded(item.node, facts, units, item.module, gathered)
+    again = [item._replace(node=folded(item.node, facts, units, item.module, gathered)) for item in whole.definitions]
     facts.named = records_read_by_name(whole, gathered)
     facts.altered = frozenset(gathered.overwritten | gathered.replaced.keys())
     facts.unasked = unasked_keys(whole.definitions)
     facts.quiet = quiet_functions((item.node for item in whole.definitions), (*OTHERS, torch.optim.Optimizer))
+    return again
 
 
 def ast_size(program: Reached) -> int:
@@ -180,7 +184,8 @@ def sharpest(facts: Facts, run: Run, units: Units, assumed: Mapping[tuple[type, 
     """All that can be found out.
 
     First, what is `assumed` of fields: if every place that makes a record keeps to it while all others do, all do. What
-    some place does not keep to is assumed no longer, and the rest looked at again.
+    some place does not keep to is assumed no longer, and the rest looked at again. Likewise that no field of the
+    configuration gets another value by `replace`, in what is left of the program in the end.
     """
     while True:
         found = sharper(facts.sharpened({}, assumed, {}), run, units)
@@ -192,7 +197,11 @@ def sharpest(facts: Facts, run: Run, units: Units, assumed: Mapping[tuple[type, 
     program = folded_program(found, run, units, Gathered()).definitions
     found.observed = observed_attributes(model, program)
     found.freezes = any(freezes(item.node) for item in program)
-    return all_that_follows(found, run, units)
+    found = all_that_follows(found, run, units)
+    if found.replaced <= facts.changed:
+        return found
+    facts.changed |= found.replaced
+    return sharpest(facts, run, units, assumed, model)
 
 
 def all_that_follows(found: Facts, run: Run, units: Units) -> Facts:
@@ -217,6 +226,7 @@ def sharper(facts: Facts, run: Run, units: Units) -> Facts:
     found.named = records_read_by_name(whole, gathered)
     found.altered = frozenset(gathered.overwritten | gathered.replaced.keys())
     found.classes = classes_of(whole)
+    found.replaced = replaced_fields(whole)
     return found
 
 

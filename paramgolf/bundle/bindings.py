@@ -22,21 +22,39 @@ def stored_names(node: ast.AST) -> set[str]:
 
 def single_assignments(function: ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
     """Locals that are bound at exactly one place, by a plain assignment, with what they are bound to, in order."""
-    counts: dict[str, int] = {}
+    counts = bound_counts(function)
     pairs: list[tuple[str, ast.expr]] = []
-    for node in ast.walk(function):
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
-            counts[node.id] = counts.get(node.id, 0) + 1
-        elif isinstance(node, ast.Global | ast.Nonlocal):
-            counts |= dict.fromkeys(node.names, 2)
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef) and node is not function:
-            counts[node.name] = 2
     for node in own_nodes(function):
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
             pairs += assigned_pairs(node.targets[0], node.value)
         elif isinstance(node, ast.AnnAssign) and node.value is not None:
             pairs += assigned_pairs(node.target, node.value)
     return ((name, value) for name, value in pairs if counts.get(name) == 1)
+
+
+def single_loops(function: ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
+    """Locals that are bound at exactly one place, as what a loop goes over, with that."""
+    counts = bound_counts(function)
+    loops = (node for node in own_nodes(function) if isinstance(node, ast.For))
+    pairs = ((node.target.id, node.iter) for node in loops if isinstance(node.target, ast.Name))
+    return ((name, value) for name, value in pairs if counts.get(name) == 1)
+
+
+def bound_counts(function: ast.FunctionDef) -> dict[str, int]:
+    """At how many places each name inside a function is bound; one of another scope at more than one."""
+    counts: dict[str, int] = {}
+    targets = [node.target for node in ast.walk(function) if isinstance(node, ast.comprehension)]
+    theirs = {id(node) for target in targets for node in ast.walk(target)}  # a comprehension's own
+    for node in ast.walk(function):
+        if id(node) in theirs:
+            continue
+        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
+            counts[node.id] = counts.get(node.id, 0) + 1
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            counts |= dict.fromkeys(node.names, 2)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef) and node is not function:
+            counts[node.name] = 2
+    return counts
 
 
 def own_nodes(function: ast.AST) -> Iterator[ast.AST]:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, cast, get_type_hints
 
 from torch import nn
 
+from paramgolf.bundle.absent import is_absent
 from paramgolf.bundle.applied import ASKED
-from paramgolf.bundle.bindings import single_assignments
+from paramgolf.bundle.bindings import assigned_pairs, stored_names
 from paramgolf.bundle.items import EMPTY, OVER_ITEMS, RANGES, OverItems, Scope
 from paramgolf.bundle.known import Fact, Facts, Instance, Modules, OneOf, distinct, hints_of, live
 from paramgolf.bundle.quiet import called
@@ -28,6 +29,7 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.In: lambda a, b: a in b,
     ast.NotIn: lambda a, b: a not in b,
 }
+SAMENESS: dict[type[ast.cmpop], bool] = {ast.Is: True, ast.Eq: True, ast.IsNot: False, ast.NotEq: False}
 ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -41,6 +43,8 @@ EITHER = OneOf((False, True))
 """What is known of a truth value."""
 OVER_NOTHING = frozenset({"zip", "enumerate", "reversed", "sorted", "tuple"})
 """Builtins that give nothing when what they go over holds nothing."""
+TEXT_METHODS = frozenset({"lower", "upper", "replace", "removeprefix", "removesuffix", "startswith", "endswith"})
+"""Methods of texts that give another, or a truth."""
 PURE: dict[str, Callable[..., Any]] = {
     "any": any,
     "all": all,
@@ -178,6 +182,9 @@ class Evaluator(OverItems):
             return OneOf((isinstance(node.ops[0], ast.NotIn),))
         if isinstance(node.ops[0], ast.Is | ast.IsNot) and self.same_method(sides[0], sides[1], scope):
             return OneOf((isinstance(node.ops[0], ast.Is),))
+        same = SAMENESS.get(type(node.ops[0]))
+        if same is not None and all(map(is_silent, sides)) and any(is_absent(s, self.facts.absent) for s in sides):
+            return OneOf((not same,))
         if isinstance(node.ops[0], ast.Is | ast.IsNot) and not any(
             isinstance(side, ast.Constant) and side.value is None for side in sides
         ):
@@ -246,6 +253,10 @@ class Evaluator(OverItems):
     def method(self, node: ast.Call, func: ast.Attribute, scope: Scope, depth: int) -> Fact:
         """A call of a method of ours."""
         whole, fact = self.fact(func.value, scope, depth), None
+        if func.attr in TEXT_METHODS and isinstance(whole, OneOf) and all(type(text) is str for text in whole.values):
+            return self.combined(
+                lambda text, *given: getattr(text, func.attr)(*given), [func.value, *node.args], scope, depth
+            )
         if all(map(is_silent, (func, *node.args))) and not node.keywords:
             fact = self.facts.attribute(whole, f"{func.attr}()")
         if fact is None and isinstance(whole, Instance):
@@ -300,19 +311,9 @@ class Evaluator(OverItems):
         return OneOf((function(*values),))
 
     def through(self, node: ast.Call, home: Home, scope: Scope, depth: int) -> Fact:
-        """The value of a function of ours whose whole body is one `return`."""
+        """The value of a call of a function of ours of which every step is known."""
         function = home.definition.node if home.definition else None
         if not isinstance(function, ast.FunctionDef) or function.decorator_list or function.args.vararg:
-            return None
-        body = [
-            item for item in function.body if not (isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant))
-        ]
-        *before, last = body
-        if (
-            not isinstance(last, ast.Return)
-            or last.value is None
-            or not all(isinstance(item, ast.Assign) for item in before)
-        ):
             return None
         names = [argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)]
         inner: Scope = dict.fromkeys(names)
@@ -322,9 +323,27 @@ class Evaluator(OverItems):
         if not all(is_silent(value) for value in (*node.args, *(keyword.value for keyword in node.keywords))):
             return None
         other = Evaluator(self.facts, self.units, home.definition.module if home.definition else self.module)
-        for name, value in single_assignments(function):
-            inner[name] = other.fact(value, inner, depth + 1)
-        return other.fact(last.value, inner, depth + 1)
+        return other.given(function.body, inner | dict.fromkeys(stored_names(function) - {*names}), depth + 1)
+
+    def given(self, body: list[ast.stmt], inner: Scope, depth: int) -> Fact:
+        """What a body returns of which every step is known: assignments, decided branches, a return."""
+        for item in body:
+            if isinstance(item, ast.Return):
+                return None if item.value is None else self.fact(item.value, inner, depth)
+            if isinstance(item, ast.Assign):
+                known = [pair for target in item.targets for pair in assigned_pairs(target, item.value)]
+                found = {name: self.fact(value, inner, depth) for name, value in known}
+                inner = {**inner, **dict.fromkeys(stored_names(item)), **found}
+            elif isinstance(item, ast.If):
+                decided = self.truth(item.test, inner, depth) if is_silent(item.test) else None
+                branch = item.body if decided else item.orelse
+                if decided is None or (branch and not isinstance(branch[-1], ast.Return)):
+                    return None
+                if branch:
+                    return self.given(branch, inner, depth)
+            elif not isinstance(item, ast.Expr) or not isinstance(item.value, ast.Constant):
+                return None
+        return None
 
     def combined(self, work: Callable[..., Any], nodes: list[ast.expr], scope: Scope, depth: int) -> Fact:
         """`work` on every combination of the values of `nodes`."""

@@ -9,8 +9,9 @@ import dataclasses
 import itertools
 from typing import Any, cast
 
+from paramgolf.bundle.absent import is_absent
 from paramgolf.bundle.annotations import evaluated
-from paramgolf.bundle.bindings import argument_names, single_assignments, stored_names
+from paramgolf.bundle.bindings import argument_names, single_assignments, single_loops, stored_names
 from paramgolf.bundle.direct import method_known
 from paramgolf.bundle.evaluator import PURE, Evaluator, is_silent
 from paramgolf.bundle.gather import APPLIED, LAUNCHED, METHOD, Gathered, Key, Passed
@@ -21,6 +22,7 @@ from paramgolf.bundle.quiet import called
 from paramgolf.bundle.records import GOES_OVER
 from paramgolf.bundle.returns import given_back
 from paramgolf.bundle.slim import KINDS, copied
+from paramgolf.bundle.texts import Texts, is_constant, named_plainly
 from paramgolf.bundle.units import Units, home_of
 from paramgolf.bundle.wholes import Wholes
 
@@ -33,7 +35,7 @@ OF_NOTHING: dict[type[ast.expr], Any] = {
 """What comprehensions over nothing give."""
 
 
-class Fold(ast.NodeTransformer):
+class Fold(Texts):
     """Folds the decisions in a definition of `module`, in place."""
 
     def __init__(self, facts: Facts, units: Units, module: str, gathered: Gathered) -> None:
@@ -66,16 +68,15 @@ class Fold(ast.NodeTransformer):
         if self.owner is not None and self.key and node.args.args:
             self.self_of = (node.args.args[0].arg, self.key)
         self.owner = self.key = None
-        for name, value in single_assignments(node):
+        told = ((single_assignments(node), self.evaluator.fact), (single_loops(node), self.evaluator.each))
+        for name, value, known in ((*pair, known) for pairs, known in told for pair in pairs):
             if name not in argument_names(node.args):
-                self.scope[name] = self.evaluator.fact(value, self.scope)
+                self.scope[name] = known(value, self.scope)
         node.args.defaults = [cast(ast.expr, self.visit(item)) for item in node.args.defaults]
         node.args.kw_defaults = [item and cast(ast.expr, self.visit(item)) for item in node.args.kw_defaults]
         # A decorator that belongs to an operator, as `register_fake`, gives it to nobody.
-        node.decorator_list = [
-            item if isinstance(item, ast.Attribute) else cast(ast.expr, self.visit(item))
-            for item in node.decorator_list
-        ]
+        marks = node.decorator_list
+        node.decorator_list = [item if isinstance(item, ast.Attribute) else self.visit(item) for item in marks]
         node.body = [inner for item in node.body for inner in as_statements(self.visit(item))]
         node.body = until_the_end(node.body) or [ast.Pass()]
         if top:
@@ -124,7 +125,8 @@ class Fold(ast.NodeTransformer):
         for place in node.generators:
             self.wholes.each_apart(place.target, place.iter, self.scope)
             if isinstance(place.target, ast.Name) and len(node.generators) == 1:
-                known[place.target.id] = self.evaluator.item(place.iter, self.scope)
+                fact = self.evaluator.item(place.iter, self.scope)
+                known[place.target.id] = fact if fact is not None else self.evaluator.each(place.iter, self.scope)
         return cast(ast.expr, self.hidden(node, known))
 
     visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp  # type: ignore[assignment]
@@ -163,13 +165,23 @@ class Fold(ast.NodeTransformer):
                 self.wholes.read(side, self.scope)
         return self.as_value(node)
 
+    def visit_Dict(self, node: ast.Dict) -> ast.AST:
+        """A table has no lines for what never comes up."""
+        both = zip(node.keys, node.values, strict=True)
+        pairs = [(key, value) for key, value in both if not is_absent(key, self.facts.absent)]
+        node.keys, node.values = [key for key, _ in pairs], [value for _, value in pairs]
+        return self.generic_visit(node)
+
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         return self.as_value(node)
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> ast.AST:
         return self.as_value(node)
 
-    def visit_Starred(self, node: ast.Starred) -> ast.AST:
+    def visit_Starred(self, node: ast.Starred) -> ast.AST | None:
+        """Nothing, spread out, is nothing."""
+        if self.spreads_nothing(node):
+            return None
         self.wholes.read(node.value, self.scope)
         return self.generic_visit(node)
 
@@ -196,6 +208,8 @@ class Fold(ast.NodeTransformer):
             return spelled(fact.values[0])
         self.generic_visit(node)
         neutral = isinstance(node.op, ast.And)
+        while len(node.values) > 1 and self.is_truth(node.values[-2]) and is_constant(node.values[-1], neutral):
+            node.values = node.values[:-1]
         first = node.values[0]
         while len(node.values) > 1 and self.evaluator.truth(first, self.scope) is neutral:
             node.values = node.values[1:]
@@ -205,6 +219,16 @@ class Fold(ast.NodeTransformer):
                 break
             node.values = node.values[:-1]
         return first if len(node.values) == 1 or self.evaluator.truth(first, self.scope) is not None else node
+
+    def spreads_nothing(self, node: ast.expr) -> bool:
+        """Whether `*node` stands for no item."""
+        loaded = isinstance(node, ast.Starred) and isinstance(node.ctx, ast.Load)
+        return loaded and self.evaluator.fact(cast(ast.Starred, node).value, self.scope) == EMPTY
+
+    def is_truth(self, node: ast.expr) -> bool:
+        """Whether an expression gives True or False."""
+        fact = self.evaluator.fact(node, self.scope)
+        return isinstance(fact, OneOf) and all(type(value) is bool for value in fact.values)
 
     def directly(self, node: ast.Call) -> ast.Call:
         """A call of a known part of the configuration, or of its method, as one of the function that it comes to."""
@@ -219,6 +243,7 @@ class Fold(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         """Note what is passed; a name that is called does not escape by that."""
+        node.args = [item for item in node.args if not self.spreads_nothing(item)]
         node = self.directly(node)
         if isinstance(node.func, ast.Name) and node.func.id in GOES_OVER:
             for item in node.args:
@@ -249,7 +274,7 @@ class Fold(ast.NodeTransformer):
         fact = self.evaluator.fact(node, self.scope) if asks else None
         if isinstance(fact, OneOf) and fact.plain and fact != EMPTY:
             return spelled(fact.values[0])
-        return self.worked_out(cast(ast.expr, self.generic_visit(node)))
+        return named_plainly(self.worked_out(cast(ast.expr, self.generic_visit(node))))
 
     def reached_by(self, func: ast.expr) -> Key | None:
         """What `kernel[grid](...)` and `Function.apply(...)` call with their arguments."""
@@ -350,27 +375,6 @@ class Fold(ast.NodeTransformer):
             return node
         known = method_known(self.evaluator.units, whole.values, node.attr)
         return cast(ast.expr, self.visit(ast.Call(ast.Name(known, ast.Load()), [node.value], []))) if known else node
-
-    def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:
-        """What is known stands in the text."""
-        node.value, given = cast(ast.expr, self.visit(node.value)), node.format_spec
-        plain = given is None or (
-            isinstance(given, ast.JoinedStr) and all(isinstance(v, ast.Constant) for v in given.values)
-        )
-        if isinstance(node.value, ast.Constant) and plain and node.conversion == -1:
-            spec = (
-                "".join(str(cast(ast.Constant, part).value) for part in cast(ast.JoinedStr, given).values)
-                if given
-                else ""
-            )
-            return ast.Constant(format(node.value.value, spec))
-        return node
-
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
-        """Text alone, where nothing is left to put in."""
-        self.generic_visit(node)
-        texts = [part.value for part in node.values if isinstance(part, ast.Constant)]
-        return ast.Constant("".join(map(str, texts))) if len(texts) == len(node.values) else node
 
     def visit_For(self, node: ast.For) -> ast.stmt | list[ast.stmt]:
         fact = self.evaluator.fact(node.iter, self.scope)

@@ -42,7 +42,7 @@ class Unguard(ast.NodeTransformer):
 
     def visit_If(self, node: ast.If) -> ast.stmt | list[ast.stmt]:
         self.generic_visit(node)
-        body = [item for item in node.body if not isinstance(item, ast.Pass)]
+        body = [item for item in node.body if not is_empty([item])]
         if self.only_raises(body) or (not body and is_quiet(node.test)):
             return [item for item in node.orelse if not isinstance(item, ast.Pass)]
         node.body = node.body or [ast.Pass()]

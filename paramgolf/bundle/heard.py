@@ -21,8 +21,10 @@ TOLD = frozenset(
 )
 """Fields of `Result` that a script writes; a run of the package writes all."""
 
-SETTINGS = frozenset({"tokenizer", "dataset", "heads", "tied"})
-"""Values of events; the lines that show them say what the configuration of a script says, or where it lay."""
+SETTINGS = frozenset({"tokenizer", "dataset", "heads", "tied", "val_pattern", "backend", "batch_tokens"})
+"""Values of events; the lines that show them say what the configuration of a script says, or where it lay and ran."""
+UNREAD_KINDS = frozenset({"warmup", "trained"})
+"""Kinds of events of whose lines nothing that reads logs (`training_log.py`) makes anything."""
 
 Heard = Mapping[str, frozenset[str]]
 """Kind of an event -> what of it some line of the log shows."""
@@ -59,7 +61,8 @@ def without_settings_repeated(units: Units) -> dict[str, Unit]:
 
 def heard_events(units: Units) -> Heard:
     """What the log shows of which events."""
-    return {kind: shown(units, name, set()) for kind, name in log_writers(units).items()}
+    writers = log_writers(units)
+    return {kind: shown(units, name, set()) for kind, name in writers.items() if kind not in UNREAD_KINDS}
 
 
 def shown(units: Units, name: str, seen: set[str]) -> frozenset[str]:

@@ -76,6 +76,10 @@ class Facts:
         """Records of which fields are read by name only, with their fields."""
         self.altered: frozenset[str] = frozenset()
         """Names of fields that something assigns, or replaces, in a record that is made."""
+        self.replaced: frozenset[str] = frozenset()
+        """Names of fields that the program folded by these facts gives other values by `replace`."""
+        self.absent: frozenset[tuple[str, str]] = frozenset()
+        """Enumerations and members of them that nothing is."""
         self.quiet: frozenset[str] = frozenset()
         """Functions and methods of the program that change nothing."""
         self.unasked: frozenset[str] = frozenset()

@@ -3,17 +3,27 @@
 import ast
 from collections import Counter
 
-from paramgolf.bundle.quiet import is_quiet
+from paramgolf.bundle.quiet import called, is_quiet, only_keeps
 
 
 class Emptied(ast.NodeTransformer):
     """Leaves out contexts that do nothing, and conditions that always hold."""
 
+    def __init__(self, records: frozenset[str]) -> None:
+        self.records = records
+        """Classes that only keep what they are given."""
+
     def visit_With(self, node: ast.With) -> ast.AST | list[ast.stmt]:
         self.generic_visit(node)
-        items = [item for item in node.items if item.optional_vars or ast.unparse(item.context_expr) != "nullcontext()"]
+        items = [item for item in node.items if item.optional_vars or not self.does_nothing(item.context_expr)]
         node.items = items
         return node if items else node.body
+
+    def does_nothing(self, context: ast.expr) -> bool:
+        """Whether entering and leaving a context changes nothing."""
+        if not isinstance(context, ast.Call) or called(context) != "nullcontext":
+            return False
+        return all(is_quiet(item, self.records) for item in context.args)
 
     def visit_comprehension(self, node: ast.comprehension) -> ast.comprehension:
         self.generic_visit(node)
@@ -27,7 +37,8 @@ class Emptied(ast.NodeTransformer):
 
 def without_leftovers(tree: ast.Module) -> ast.Module:
     """`tree`, changed in place."""
-    Emptied().visit(tree)
+    classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
+    Emptied(frozenset(node.name for node in classes if only_keeps(node))).visit(tree)
     while True:
         used = Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and is_read(node))
         blocks = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.Try))]

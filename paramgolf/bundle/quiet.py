@@ -74,6 +74,8 @@ QUIET_CALLS = frozenset(
         "arange",
         "range",
         "perf_counter",
+        "max_memory_allocated",
+        "max_memory_reserved",
         "sha256",
         "hexdigest",
         "encode",
@@ -115,16 +117,25 @@ def called(call: ast.Call) -> str:
 def quiet_functions(nodes: Iterable[ast.stmt], others: Sequence[Any]) -> frozenset[str]:
     """Names of functions and methods, of none of `others`, of which all definitions only work out what they return."""
     found: dict[str, list[ast.FunctionDef]] = defaultdict(list)
-    for node in nodes:
+    program = list(nodes)
+    for node in program:
         for item in [node, *getattr(node, "body", ())] if isinstance(node, ast.ClassDef) else [node]:
             if isinstance(item, ast.FunctionDef) and not any(hasattr(other, item.name) for other in others):
                 found[item.name].append(item)
-    quiet: frozenset[str] = frozenset()
+    quiet = frozenset(node.name for node in program if isinstance(node, ast.ClassDef) and only_keeps(node))
     while True:
         more = frozenset(name for name, group in found.items() if all(only_works_out(item, quiet) for item in group))
         if more <= quiet:
             return quiet
         quiet |= more
+
+
+def only_keeps(node: ast.ClassDef) -> bool:
+    """Whether a class only keeps what it is given."""
+    marks = [*node.bases, *(mark.func if isinstance(mark, ast.Call) else mark for mark in node.decorator_list)]
+    named = [ast.unparse(mark) for mark in marks] in (["NamedTuple"], ["dataclass"])
+    methods = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
+    return named and not methods & {"__new__", "__init__", "__post_init__"}
 
 
 def only_works_out(function: ast.FunctionDef, quiet: frozenset[str]) -> bool:

@@ -18,13 +18,12 @@ from paramgolf.train.distributed import placed
 def main_script(run: Run) -> None:
     """Run from the command line: `torchrun --nproc_per_node 8 train_gpt.py --data FOLDER --seed 1 --out FOLDER`."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--tokenizer", default="")
-    parser.add_argument("--seed", type=int, default=run.seed)
-    parser.add_argument("--out", type=Path, default=Path("out"))
-    parser.add_argument("--device", default="auto")
+    options = {"--data": ".", "--tokenizer": "", "--seed": run.seed, "--out": "out", "--device": "auto"}
+    for name, default in options.items():
+        parser.add_argument(name, type=type(default), default=default)
     asked = parser.parse_args()
-    run_script(replace(run, seed=asked.seed), script_dataset(asked.data, asked.tokenizer), asked.out, asked.device)
+    dataset = script_dataset(Path(asked.data), asked.tokenizer)
+    run_script(replace(run, seed=asked.seed), dataset, Path(asked.out), asked.device)
 
 
 def run_script(run: Run, dataset: Dataset, out: Path, device: str) -> None:
@@ -32,8 +31,13 @@ def run_script(run: Run, dataset: Dataset, out: Path, device: str) -> None:
     with placed(device) as place:
         folder = RunFolder(out)
         out.mkdir(parents=True, exist_ok=True)
-        heard = (LogPrinter(folder.log),) if place.first else ()
-        execute(Session(run=run, folder=folder, dataset=dataset, place=place, events=Events(None, heard)))
+        events = script_events(folder.log, first=place.first)
+        execute(Session(run=run, folder=folder, dataset=dataset, place=place, events=events))
+
+
+def script_events(log: Path, *, first: bool) -> Events:
+    """What the first rank tells goes to the file `log` and on the screen."""
+    return Events(None, (LogPrinter(log),) if first else ())
 
 
 class LogPrinter:
@@ -51,5 +55,5 @@ class LogPrinter:
 def script_dataset(folder: Path, tokenizer: str) -> Dataset:
     """The shards in `folder`, read by the tokenizer `tokenizer`: by default the only model two folders above."""
     model = load_tokenizer(tokenizer or next(folder.parent.parent.rglob("*.model")))
-    train, val, sidecars = find_shards(folder, "train"), find_shards(folder, "val"), find_sidecars(folder, "val")
-    return Dataset(folder.name, train, val, sidecars, model, data_fingerprint(train + val + sidecars, model))
+    text, val, sidecars = find_shards(folder, "train"), find_shards(folder, "val"), find_sidecars(folder, "val")
+    return Dataset(folder.name, text, val, sidecars, model, data_fingerprint(text + val + sidecars, model))

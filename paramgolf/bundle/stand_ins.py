@@ -1,11 +1,8 @@
 """What takes the place of parts of the package in a bundle, where a script needs less: no checkpoints, no checks."""
 
-import hashlib
-import json
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,22 +12,12 @@ import torch
 from torch import Tensor
 
 from paramgolf.data.bytecount import SPACE_PIECE, ByteTable, pure_byte_table
-from paramgolf.data.shards import SHARD_HEADER_BYTES, Ids
+from paramgolf.data.shards import SHARD_HEADER_BYTES, Ids, Shard
 from paramgolf.data.validation import ValStream
 from paramgolf.evaluate.evaluation import Evaluation
 from paramgolf.evaluate.tally import Tally
 from paramgolf.run import Run
 from paramgolf.train.signals import StopRequest
-
-
-def script_bytes(run: Any) -> int:
-    """In place of `imported_code`: the size of the file that runs."""
-    return Path(sys.argv[0]).stat().st_size
-
-
-def no_commit() -> str:
-    """In place of `git_commit`."""
-    return ""
 
 
 def no_checkpoint(folder: Path) -> bool:
@@ -46,10 +33,15 @@ def keeps_nothing(*what: Any) -> None:
     """In place of `save_checkpoint`."""
 
 
-@contextmanager
-def unstoppable() -> Iterator[StopRequest]:
+def unstoppable() -> AbstractContextManager[Any]:
     """In place of `stop_requested`: signals act as usual."""
-    yield StopRequest()
+    return nullcontext(StopRequest())
+
+
+class NeverAsked(NamedTuple):
+    """In place of `StopRequest`."""
+
+    signal: int = 0
 
 
 def told_nothing(events: Any, protocol: Any) -> Callable[[float], None]:
@@ -142,58 +134,38 @@ def sums_never_run() -> bool:
     return False
 
 
-class ToldLines:
-    """In place of `Events`: listeners are told the lines of the log."""
+class LineTeller:
+    """In place of `script_events`: it is told the lines of the log."""
 
-    def __init__(self, path: None, listeners: tuple[Callable[[list[str]], None], ...]) -> None:
-        self.listeners = listeners
+    def __init__(self, log: Path, *, first: bool) -> None:
+        self.file = log.open("w", buffering=1) if first else None
 
     def tell(self, lines: list[str]) -> None:
-        """Tell the listeners."""
-        for listener in self.listeners:
-            listener(lines)
-
-
-class LinePrinter:
-    """In place of `LogPrinter`: it is given lines."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = path.open("w", buffering=1)
-
-    def __call__(self, lines: list[str]) -> None:
-        for line in lines:
-            print(line, flush=True)
-            print(line, file=self.file)
+        """Put lines into the file and on the screen."""
+        if self.file:
+            for line in lines:
+                print(line, flush=True)
+                print(line, file=self.file)
 
 
 class PlainFolder:
-    """In place of `RunFolder`: files written as they come."""
+    """In place of `RunFolder`: where the files of a script lie."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         self.log = path / "train.log"
-        self.checkpoint = path
         self.artifact = path / "artifact.pgolf"
-        self.export = path / "export.json"
         self.result = path / "result.json"
 
-    def write_bytes(self, target: Path, content: bytes) -> None:
-        """Write a file."""
-        target.write_bytes(content)
 
-    def write_json(self, target: Path, values: dict[str, Any]) -> None:
-        """Write an object."""
-        target.write_text(json.dumps(values))
-
-    def read_json(self, source: Path) -> dict[str, Any]:
-        """Read an object."""
-        return json.loads(source.read_text())
+def header_told(path: Path) -> Shard:
+    """In place of `checked_header`: what it says is not checked."""
+    return Shard(path, int(np.fromfile(path, "<i4", 3)[2]))
 
 
 def plain_stream(shards: Sequence[Path], tokenizer: Any, *, sidecars: Sequence[Path] = ()) -> ValStream:
     """In place of `validation_stream`: the bytes are counted, not checked against decoding."""
     tokens = joined_shards(shards)
-    counts = joined_shards(sidecars)[1:] if sidecars else tokenizer.byte_table().count(tokens[:-1], tokens[1:])
+    counts = joined_shards(sidecars)[1:] if sidecars else tokenizer.count(tokens[:-1], tokens[1:])
     return ValStream(tokens, counts.astype(np.int32))
 
 
@@ -202,53 +174,33 @@ def joined_shards(paths: Sequence[Path]) -> Ids:
     return np.concatenate([np.fromfile(path, "<u2", offset=SHARD_HEADER_BYTES) for path in paths])
 
 
-class TableTokenizer(NamedTuple):
-    """What scoring needs of a tokenizer."""
-
-    name: str
-    kind: str
-    vocab: int
-    fingerprint: str
-    table: ByteTable
-
-    def byte_table(self) -> ByteTable:
-        """The bytes that each token stands for."""
-        return self.table
+def bytes_alone(spec: str) -> ByteTable:
+    """In place of `load_tokenizer` for byte260: the bytes that each token stands for are all that is asked of it."""
+    return pure_byte_table(260, 4)
 
 
-def bytes_alone(spec: str) -> TableTokenizer:
-    """In place of `load_tokenizer` for byte260."""
-    return TableTokenizer("byte260", "bytes", 260, "", pure_byte_table(260, 4))
-
-
-def pieces_alone(spec: str) -> TableTokenizer:
-    """In place of `load_tokenizer` for SentencePiece."""
-    model = Path(spec).read_bytes()
-    processor: Any = sentencepiece.SentencePieceProcessor(model_proto=model)
-    pieces = [processor.id_to_piece(number) for number in range(processor.vocab_size())]
-    numbers = range(len(pieces))
-    silent = [processor.is_control(n) or processor.is_unknown(n) or processor.is_unused(n) for n in numbers]
-    single = [processor.is_byte(n) for n in numbers]
-    spaced = [piece[0] == SPACE_PIECE and not single[n] and not silent[n] for n, piece in enumerate(pieces)]
-    sizes = [
-        0 if silent[n] else 1 if single[n] else len(piece.encode()) - 3 * spaced[n] for n, piece in enumerate(pieces)
-    ]
-    table = ByteTable(np.array(sizes, np.int16), np.array(spaced), np.array(silent), np.zeros(0, np.bool_))
-    return TableTokenizer(Path(spec).stem, "sentencepiece", len(pieces), hashlib.sha256(model).hexdigest()[:12], table)
+def pieces_alone(spec: str) -> ByteTable:
+    """In place of `load_tokenizer` for SentencePiece, see `byte_table`."""
+    told: Any = sentencepiece.SentencePieceProcessor(model_file=spec)
+    numbers = range(told.vocab_size())
+    silent = np.array([told.is_control(n) or told.is_unknown(n) or told.is_unused(n) for n in numbers])
+    texts = ["" if silent[n] else "." if told.is_byte(n) else told.id_to_piece(n) for n in numbers]
+    spaced = np.array([text.startswith(SPACE_PIECE) for text in texts])
+    sizes = np.array([len(text.encode()) for text in texts]) - 3 * spaced
+    return ByteTable(sizes.astype(np.int16), spaced, silent, np.zeros(0, np.bool_))
 
 
 STAND_INS = {
-    "imported_code": "script_bytes",
     "coder_of": "carried_coder",
-    "git_commit": "no_commit",
     "has_checkpoint": "no_checkpoint",
     "save_checkpoint": "keeps_nothing",
     "save_finite": "saves_nothing",
     "stop_requested": "unstoppable",
-    "Events": "ToldLines",
-    "LogPrinter": "LinePrinter",
+    "StopRequest": "NeverAsked",
+    "script_events": "LineTeller",
     "Reporter": "told_nothing",
     "RunFolder": "PlainFolder",
+    "checked_header": "header_told",
     "data_fingerprint": "nothing_is_resumed",
     "pick_device": "gpu_or_cpu",
     "device_name": "chip_name",
@@ -264,6 +216,9 @@ STAND_INS = {
 
 METHOD_STAND_INS = {("Optimizer", "snapshot"): "copied_state", ("Optimizer", "load_state_dict"): "copied_back"}
 """Methods of the package's classes that are replaced by functions of this file."""
+
+STAGE_STAND_INS = {"execute": "done_at_once"}
+"""The same by what of `stand_in_stages.py`."""
 
 ARTIFACT_STAND_INS = {"pack": "lean_pack", "unpack": "lean_unpack"}
 """The same by what of `stand_in_artifact.py`."""

@@ -4,7 +4,7 @@ import ast
 from typing import cast
 
 from paramgolf.bundle.evaluator import is_silent
-from paramgolf.bundle.quiet import is_quiet
+from paramgolf.bundle.quiet import called, is_quiet
 
 ERROR_PROSE = ("evidence", "fix")
 
@@ -87,10 +87,26 @@ class Tidy(ast.NodeTransformer):
         target = node.targets[0]
         if len(node.targets) == 1 and isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
             return self.pairs(node, target, node.value)
-        if all(self.idle(target, node.value) for target in node.targets):
+        if all(self.idle(target, node.value) for target in node.targets) or self.all_idle(node):
             self.changed = True
             return None
+        called_for_itself = isinstance(node.value, ast.Call) and not is_quiet(node.value)
+        if len(node.targets) == 1 and isinstance(target, ast.Name) and target.id in self.unread and called_for_itself:
+            self.changed = True
+            return ast.copy_location(ast.Expr(node.value), node)
         return node
+
+    def visit_withitem(self, node: ast.withitem) -> ast.withitem:
+        if isinstance(node.optional_vars, ast.Name) and node.optional_vars.id in self.unread:
+            node.optional_vars = None
+        return node
+
+    def all_idle(self, node: ast.Assign) -> bool:
+        """Whether none of the names that something is taken apart into is read, and making it changes nothing."""
+        target, value = node.targets[0], node.value
+        names = target.elts if isinstance(target, ast.Tuple) and len(node.targets) == 1 else []
+        ours = isinstance(value, ast.Call) and called(value) in self.quiet  # not a library's, which may refuse
+        return bool(names) and ours and all(self.idle(name, value) for name in names)
 
     def pairs(self, node: ast.Assign, target: ast.Tuple, value: ast.Tuple) -> ast.stmt | None:
         """`a, b = x, y` without the ones that are not read."""

@@ -120,7 +120,7 @@ def assignments_to_attributes(node: ast.AST) -> list[tuple[ast.Attribute, ast.ex
     """The attribute and value of `object.attribute = value`."""
     if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Attribute):
         return [(node.targets[0], node.value)]
-    if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Attribute) and node.value is not None:
+    if isinstance(node, ast.AnnAssign | ast.AugAssign) and isinstance(node.target, ast.Attribute) and node.value:
         return [(node.target, node.value)]
     return []
 
@@ -146,7 +146,10 @@ class WithoutUnread(BodiesFilled):
     def visit_Assign(self, node: ast.Assign) -> ast.stmt | None:
         return self.kept(node)
 
-    def kept(self, node: ast.Assign | ast.AnnAssign) -> ast.stmt | None:
+    def visit_AugAssign(self, node: ast.AugAssign) -> ast.stmt | None:
+        return self.kept(node)
+
+    def kept(self, node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> ast.stmt | None:
         """An assignment, unless its attribute is unread and making its value does nothing else."""
         for target, value in assignments_to_attributes(node):
             own = isinstance(target.value, ast.Name) and target.value.id in OWN

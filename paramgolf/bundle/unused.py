@@ -132,7 +132,7 @@ class Uses:
                     self.note(node)
                 elif isinstance(node, ast.Attribute) and id(node) not in called:
                     self.otherwise.add(f".{node.attr}")
-                elif isinstance(node, ast.Name) and id(node) not in called:
+                elif isinstance(node, ast.Name) and id(node) not in called and isinstance(node.ctx, ast.Load):
                     self.otherwise.add(node.id)
 
     def note(self, call: ast.Call) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +30,15 @@ class AdamConfig:
         require_not_negative(self, "lr", "eps", "weight_decay")
 
 
+class AdamGroup(NamedTuple):
+    """Parameters with common settings."""
+
+    config: AdamConfig
+    parameters: Mapping[str, Tensor]
+    rate: Tensor
+    """Learning rate of the next step (0-d)."""
+
+
 class Adam:
     """State of AdamW over named groups of named parameters, all on one device.
 
@@ -37,26 +47,25 @@ class Adam:
     without a gradient is left alone.
     """
 
+    groups: list[AdamGroup]
+
     def __init__(self, groups: Mapping[str, tuple[AdamConfig, Mapping[str, Tensor]]]) -> None:
-        self.groups = {name: group for name, group in groups.items() if group[1]}
-        self.rates: dict[str, Tensor] = {}
-        options = []
-        for group, (config, parameters) in self.groups.items():
-            device = next(iter(parameters.values())).device
-            self.rates[group] = torch.tensor(config.lr, device=device)
-            options.append(
-                {
-                    "params": list(parameters.values()),
-                    "lr": self.rates[group],
-                    "betas": (config.beta1, config.beta2),
-                    "eps": config.eps,
-                    "weight_decay": config.weight_decay,
-                    "capturable": device.type == "cuda",
-                }
-            )
+        self.names = [name for name, (_, parameters) in groups.items() if parameters]
+        self.groups = [made_group(config, parameters) for config, parameters in groups.values() if parameters]
+        options = [
+            {
+                "params": list(group.parameters.values()),
+                "lr": group.rate,
+                "betas": (group.config.beta1, group.config.beta2),
+                "eps": group.config.eps,
+                "weight_decay": group.config.weight_decay,
+                "capturable": group.rate.is_cuda,
+            }
+            for group in self.groups
+        ]
         self.inner = torch.optim.AdamW(options, fused=True) if options else None
-        for _, parameters in self.groups.values():
-            for name, parameter in parameters.items():
+        for group in self.groups:
+            for name, parameter in group.parameters.items():
                 self.begin(name, parameter)
 
     def begin(self, name: str, parameter: Tensor) -> None:
@@ -77,11 +86,11 @@ class Adam:
         if self.inner is None:
             return
         if kept is not None:
-            owned = (parameter for _, parameters in self.groups.values() for parameter in parameters.values())
+            owned = (parameter for group in self.groups for parameter in group.parameters.values())
             if gradients := [parameter.grad for parameter in owned if parameter.grad is not None]:
                 torch._foreach_mul_(gradients, kept)
-        for group, (config, _) in self.groups.items():
-            self.rates[group].fill_(config.lr * scale)
+        for group in self.groups:
+            group.rate.fill_(group.config.lr * scale)
         self.inner.step()
 
     def state(self) -> dict[str, Tensor]:
@@ -90,7 +99,12 @@ class Adam:
             return {}
         return {
             f"{kind}/{name}": tensor
-            for _, parameters in self.groups.values()
-            for name, parameter in parameters.items()
+            for group in self.groups
+            for name, parameter in group.parameters.items()
             for kind, tensor in self.inner.state[parameter].items()
         }
+
+
+def made_group(config: AdamConfig, parameters: Mapping[str, Tensor]) -> AdamGroup:
+    """A group, its learning rate beside its parameters."""
+    return AdamGroup(config, parameters, torch.tensor(config.lr, device=next(iter(parameters.values())).device))

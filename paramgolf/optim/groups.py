@@ -74,17 +74,23 @@ def grouped(model: nn.Module, projections: str = "matrix") -> dict[Group, dict[s
     Raises `ValueError` naming a parameter whose role asks for a matrix and which is none.
     """
     groups: dict[Group, dict[str, Tensor]] = {group: {} for group in Group}
-    seen: dict[int, str] = {}
+    require_declared_once(model)
     for name, parameter, role in declared(model):
-        assert id(parameter) not in seen, f"{name} is {seen[id(parameter)]} under another name; declare it once"
-        seen[id(parameter)] = name
         group = Group(projections) if role is Role.PROJECTION else GROUP_OF[role]
         if group is Group.MATRIX and parameter.ndim != 2:
             raise ValueError(f"{name} of role {role.value} has shape {tuple(parameter.shape)}; Muon takes matrices")
         groups[group][name] = parameter
-    missing = [name for name, parameter in model.named_parameters() if id(parameter) not in seen]
-    assert not missing, f"{missing[0]} is in no optimizer group"
     return groups
+
+
+def require_declared_once(model: nn.Module) -> None:
+    """Assert that every parameter is declared, under one name."""
+    known = [(id(parameter), name) for name, parameter, _ in declared(model)]
+    first = dict(known[::-1])
+    twice = [(name, first[place]) for place, name in known if first[place] != name]
+    assert not twice, f"{twice[0][0]} is {twice[0][1]} under another name; declare it once"
+    missing = [name for name, parameter in model.named_parameters() if id(parameter) not in first]
+    assert not missing, f"{missing[0]} is in no optimizer group"
 
 
 class Optimizer:
@@ -161,7 +167,8 @@ class Optimizer:
 
     def learning_rates(self) -> dict[str, float]:
         """The learning rate of the last step by group, for logs; groups without parameters are left out."""
-        rates = {group: config.lr * self.scale for group, (config, _) in self.adam.groups.items()}
+        groups = zip(self.adam.names, self.adam.groups, strict=True)
+        rates = {name: group.config.lr * self.scale for name, group in groups}
         return {Group.MATRIX.value: self.config.matrix.lr * self.scale, **rates} if self.muon.stacks else rates
 
     def state_dict(self) -> dict[str, Tensor]:

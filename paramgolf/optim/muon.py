@@ -126,7 +126,7 @@ def move(stack: MatrixStack, direction: Tensor, rates: Rates, recipe: Recipe) ->
     for rework, memory in zip(recipe.on_direction, stack.after, strict=True):
         direction = rework(direction, memory)
     rows, cols = direction.shape[-2:]
-    whole = (len(stack.parameters), stack.parts * rows, cols)
+    whole = (len(stack.parameters), -1, cols)
     if recipe.decays and recipe.decay_share:
         weights = torch.stack(stack.parameters)
         share = recipe.decay_share(direction.view(whole), weights)
@@ -183,11 +183,12 @@ class Muon:
             on_update=on_update,
             on_direction=on_direction,
         )
-        split, rows_of = config.split, heads or {}
-        parts = {name: split(rows_of[name]) if split and name in rows_of else 1 for name in parameters}
+        parts = cuts_of(config.split, heads) if config.split and heads else None
         self.stacks = stack_matrices(parameters, self.recipe, parts)
         device = self.stacks[0].momentum.device if self.stacks else None
-        self.rates = Rates(*(torch.zeros((), device=device) for _ in range(3)))
+        self.rates = Rates(
+            torch.zeros((), device=device), torch.zeros((), device=device), torch.zeros((), device=device)
+        )
         self.advance, self.direct, self.move = muon_step, share_of_directions, move
         if compiled:
             self.advance = torch.compile(muon_step, fullgraph=True, dynamic=False)
@@ -214,7 +215,8 @@ class Muon:
         lr = self.config.lr * scale
         self.rates.lr.fill_(lr)
         self.rates.mu.fill_(self.config.momentum_at(step, fraction))
-        self.rates.decay.fill_(lr * self.config.weight_decay * decay_scale)
+        if self.config.weight_decay:
+            self.rates.decay.fill_(lr * self.config.weight_decay * decay_scale)
         gradients = [[gradient_or_zeros(parameter) for parameter in stack.parameters] for stack in self.stacks]
         rates = self.rates._replace(kept=kept)
         if self.ranks and self.ranks.world > 1:
@@ -242,15 +244,19 @@ class Muon:
         }
 
 
-def stack_matrices(parameters: Mapping[str, Tensor], recipe: Recipe, parts: Mapping[str, int]) -> list[MatrixStack]:
-    """Matrices of one shape and number of `parts` together, in order of first appearance, with zero momentum."""
-    shapes: dict[tuple[int, int, int], list[str]] = {}
+def stack_matrices(
+    parameters: Mapping[str, Tensor], recipe: Recipe, parts: Mapping[str, int] | None
+) -> list[MatrixStack]:
+    """Matrices of one shape and number of `parts` (1 unless said) together, in order of first appearance, with zero
+    momentum."""
+    shapes: dict[tuple[int, ...], list[str]] = {}
     for name, parameter in parameters.items():
         assert parameter.ndim == 2, f"{name} of shape {tuple(parameter.shape)} is no matrix"
         assert parameter.dtype == torch.float32, f"{name} is {parameter.dtype}; Muon keeps fp32 masters"
         rows, cols = parameter.shape
-        assert rows % parts[name] == 0, f"{name} has {rows} rows, no multiple of {parts[name]}"
-        shapes.setdefault((parts[name], rows // parts[name], cols), []).append(name)
+        cuts = parts.get(name, 1) if parts else 1
+        assert rows % cuts == 0, f"{name} has {rows} rows, no multiple of {cuts}"
+        shapes.setdefault(parameter.view(cuts, -1, cols).shape, []).append(name)
     stacks = []
     for (cuts, rows, cols), names in shapes.items():
         chosen = [parameters[name] for name in names]
@@ -259,6 +265,11 @@ def stack_matrices(parameters: Mapping[str, Tensor], recipe: Recipe, parts: Mapp
         after = [rework.memory(momentum) for rework in recipe.on_direction]
         stacks.append(MatrixStack(tuple(names), chosen, cuts, momentum, before, after))
     return stacks
+
+
+def cuts_of(split: Split, heads: Mapping[str, int]) -> dict[str, int]:
+    """Into how many parts each matrix whose rows belong to heads is cut."""
+    return {name: split(count) for name, count in heads.items()}
 
 
 def stacked_state(stack: MatrixStack) -> dict[str, Tensor]:

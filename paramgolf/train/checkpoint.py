@@ -31,7 +31,7 @@ class Checkpoint(NamedTuple):
     notes: dict[str, Any]
     """JSON-able: digest, seed, whether training is done, medians for the report."""
     grown: tuple[int, ...] = ()
-    """How far rows and batches have grown (`train.growth.Grown`)."""
+    """How far rows have grown (`train.growth.Grown`), and training tokens so far."""
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:

@@ -86,13 +86,11 @@ def staged(growth: SeqGrowth | BatchGrowth | None, last: int, fraction: float) -
 
 
 class Grown(NamedTuple):
-    """How far growth has come; a checkpoint keeps it."""
+    """How far rows have grown; a checkpoint keeps it."""
 
     seq_len: int
     since: int
     """Finished steps at the last change of `seq_len`."""
-    tokens: int
-    """Training tokens of all steps so far."""
 
 
 def rewarmed(step: int, since: int, rewarm: int) -> float:

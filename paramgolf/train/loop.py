@@ -53,7 +53,9 @@ class Trainer:
         self.step = 0
         self.warmup_seconds = 0.0
         self.accumulation = config.accumulation(place.world)
-        self.grown = Grown(config.seq_len, 0, 0)
+        self.tokens = 0
+        """Training tokens of all steps so far."""
+        self.grown = Grown(config.seq_len, 0)
         if config.seq_growth:
             self.resize(staged(config.seq_growth, config.seq_len, 0.0))
         on_gpu = place.device.type == "cuda"
@@ -84,7 +86,7 @@ class Trainer:
         for _ in range(self.accumulation):
             batch = self.loader.next()
             require_known_ids(batch, self.model.config.vocab)
-            total += self.micro_step(batch.to(self.place.device), share=self.accumulation, phase=phase)
+            total += self.micro_step.accumulate(batch.to(self.place.device), share=self.accumulation, phase=phase)
         gradients = [parameter.grad for parameter in self.optimizer.parameters.values() if parameter.grad is not None]
         average_over_ranks([*gradients, total], self.place.world)
         self.optimizer.step(progress, factor=factor)
@@ -96,21 +98,23 @@ class Trainer:
 
     def grow(self, fraction: float) -> float:
         """Set rows and micro-batches to what `fraction` of training asks; returns the factor on the learning rates."""
-        config, grown = self.config, self.grown
-        seq_len = staged(config.seq_growth, config.seq_len, fraction)
-        if seq_len != grown.seq_len:
-            self.resize(seq_len)
+        config, factor = self.config, 1.0
+        if config.seq_growth:
+            seq_len = staged(config.seq_growth, config.seq_len, fraction)
+            if seq_len != self.grown.seq_len:
+                self.resize(seq_len)
+            factor = rewarmed(self.step, self.grown.since, config.seq_growth.rewarm)
         tokens = staged(config.batch_growth, config.batch_tokens, fraction)
-        self.accumulation = config.accumulation_at(fraction, self.place.world)
-        self.grown = self.grown._replace(tokens=self.grown.tokens + tokens)
-        warm = rewarmed(self.step, self.grown.since, config.seq_growth.rewarm) if config.seq_growth else 1.0
-        power = config.batch_growth.power if config.batch_growth else 0.0
-        return warm * float((tokens / config.batch_tokens) ** power)
+        self.tokens += tokens
+        if config.batch_growth:
+            self.accumulation = config.accumulation_at(fraction, self.place.world)
+            factor *= float((tokens / config.batch_tokens) ** config.batch_growth.power)
+        return factor
 
     def resize(self, seq_len: int) -> None:
         """Rows of `seq_len` from the next batch on."""
         self.loader.resize(seq_len)
-        self.grown = self.grown._replace(seq_len=seq_len, since=self.step)
+        self.grown = Grown(seq_len, self.step)
 
     def finished_loss(self, step: int) -> float:
         """The loss of the `step`-th step (from 0), waiting for that step alone."""
@@ -132,9 +136,10 @@ class Trainer:
             for name, parameter in self.optimizer.parameters.items():
                 parameter.copy_(weights[name])
         self.optimizer.load_state_dict(state)
-        self.step = 0
-        self.grown = grown
-        self.loader.resize(grown.seq_len)
+        self.step = self.tokens = 0
+        if self.config.seq_growth:
+            self.grown = grown
+            self.loader.resize(grown.seq_len)
         self.loader.restore(position)
         self.warmup_seconds = time.perf_counter() - began
         events.emit("warmed_up", steps=len(fractions), phases=len(self.phases()), seconds=self.warmup_seconds)
@@ -148,7 +153,9 @@ class Trainer:
         """The state between two steps."""
         weights = {name: parameter.detach() for name, parameter in self.optimizer.parameters.items()}
         state = self.optimizer.state_dict()
-        return Checkpoint(self.step, self.clock.elapsed, weights, state, self.loader.state(), notes, tuple(self.grown))
+        return Checkpoint(
+            self.step, self.clock.elapsed, weights, state, self.loader.state(), notes, (*self.grown, self.tokens)
+        )
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from `checkpoint`."""
@@ -156,7 +163,8 @@ class Trainer:
             for name, parameter in self.optimizer.parameters.items():
                 parameter.copy_(checkpoint.weights[name])
         self.optimizer.load_state_dict(checkpoint.optimizer)
-        self.grown = Grown(*checkpoint.grown)
+        *grown, self.tokens = checkpoint.grown
+        self.grown = Grown(*grown)
         self.loader.resize(self.grown.seq_len)
         self.loader.restore(checkpoint.loader)
         self.step = checkpoint.step
@@ -239,7 +247,7 @@ def settle(trainer: Trainer, events: Events, step: int) -> float:
             train_seconds=trainer.clock.elapsed,
             fraction=progress.fraction,
             last_step=step + progress.left if math.isfinite(progress.left) else None,
-            tokens_per_second=trainer.grown.tokens * step / trainer.step / trainer.clock.elapsed,
+            tokens_per_second=trainer.tokens * step / trainer.step / trainer.clock.elapsed,
         )
     return loss
 

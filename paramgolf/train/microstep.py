@@ -20,7 +20,7 @@ class MicroStep(Protocol):
     0-d fp32, which the next call may overwrite. `phase` names what the kernels depend on beside shapes.
     """
 
-    def __call__(self, batch: Batch, *, share: int, phase: Hashable) -> Tensor: ...
+    def accumulate(self, batch: Batch, *, share: int, phase: Hashable) -> Tensor: ...
 
 
 class PlainMicroStep:
@@ -29,7 +29,7 @@ class PlainMicroStep:
     def __init__(self, loss: Loss) -> None:
         self.loss = loss
 
-    def __call__(self, batch: Batch, *, share: int, phase: Hashable) -> Tensor:
+    def accumulate(self, batch: Batch, *, share: int, phase: Hashable) -> Tensor:
         loss = self.loss(batch) / share
         loss.backward()
         return loss.detach()
@@ -62,7 +62,7 @@ class RecordedMicroStep:
         self.recordings: dict[Hashable, Recording] = {}
         self.pool: Any = None
 
-    def __call__(self, batch: Batch, *, share: int, phase: Hashable) -> Tensor:
+    def accumulate(self, batch: Batch, *, share: int, phase: Hashable) -> Tensor:
         self.weight.fill_(1.0 / share)
         key = (phase, batch.ids.shape, None if batch.cu_seqlens is None else batch.cu_seqlens.shape, batch.max_seqlen)
         if key not in self.recordings:

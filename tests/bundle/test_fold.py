@@ -143,3 +143,20 @@ def test_a_class_that_the_program_makes_more_of_is_not_known():
 )
 def test_nothing_is_gone_over_where_there_is_nothing(before: str, after: str):
     assert body(before) == after
+
+
+@pytest.mark.parametrize(
+    ("body_of_known", "after"),
+    [
+        ("if given is None:\n    return last\nreturn next(iter(given))", "return 7"),
+        ("if given is not None:\n    last = 8\nreturn last", "return 7"),
+        ("if given is None:\n    last = 8\nreturn last", "return known(None, 7)"),
+        ("if open():\n    return 8\nreturn last", "return known(None, 7)"),
+        ("for given in (1,):\n    return 8\nreturn last", "return known(None, 7)"),
+        ("last = last + 1\nlast = last * 2\nreturn last", "return 16"),
+    ],
+)
+def test_a_function_of_which_every_step_is_known_is_its_value(body_of_known: str, after: str):
+    inner = textwrap.indent(body_of_known, "    ")
+    source = f"def known(given, last):\n{inner}\ndef sample():\n    return known(None, 7)\n"
+    assert fold(source).splitlines()[1].strip() == after

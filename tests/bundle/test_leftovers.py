@@ -91,3 +91,9 @@ def test_functions_inside_that_nothing_reads_go():
     nothing, one = (ast.parse(text.format(result)).body[0] for result in ("1", "g"))
     assert ast.unparse(simplified(nothing, frozenset({"ours"}))) == "def f(x):\n    return 1"
     assert ast.unparse(simplified(one)) == "def f(x):\n\n    def g():\n        return x\n    y = len(x)\n    return g"
+
+
+def test_names_that_nobody_reads_go_with_the_quiet_call_that_they_are_taken_from():
+    (node,) = ast.parse("def f(x):\n    a, b = ours(x)\n    c, d = theirs(x)\n    e, g = ours(x)\n    return g").body
+    left = "def f(x):\n    c, d = theirs(x)\n    e, g = ours(x)\n    return g"
+    assert ast.unparse(simplified(node, frozenset({"ours"}))) == left

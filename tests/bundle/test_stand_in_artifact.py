@@ -29,11 +29,10 @@ def weights() -> tuple[dict[str, Stored], dict[str, Expected]]:
         "query": Stored((4, 24), (Grid(codes=codes.short() * 1000, scale=scale, bits=14),)),
         "embed": Stored((4, 24), (grid, Plain(values=(codes / 64).half()))),
         "key": Stored((4, 24), (stepped,)),
-        "empty": Stored((0, 7), (Plain(values=torch.zeros(0, 7).half()),)),
         "down": Stored((2, 2, 24), (grid,)),
         "zeros": Stored((9,), ()),
     }
-    roles = (Role.SCALE, Role.MLP, Role.ATTENTION, Role.EMBED, Role.ATTENTION, Role.GATE, Role.MLP, Role.GATE)
+    roles = (Role.SCALE, Role.MLP, Role.ATTENTION, Role.EMBED, Role.ATTENTION, Role.MLP, Role.GATE)
     return stored, {name: Expected(stored[name].shape, role) for name, role in zip(stored, roles, strict=True)}
 
 

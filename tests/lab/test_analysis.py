@@ -200,7 +200,7 @@ def test_sensitivity_takes_each_tensor_alone(bench: Workbench) -> None:
     with torch.no_grad():
         dict(model.named_parameters())[chosen.name].copy_(stored.dense())
     validation = bench.subject.validation
-    bpb = validation.score(model, validation.plain).tally.bits_per_byte
+    bpb = validation.score(model, validation.run.plain_protocol).tally.bits_per_byte
     assert chosen.lost == pytest.approx(bpb - bench.exact_bpb(), abs=1e-9)
     assert chosen.slope == pytest.approx(1e5 * 16 * math.log(2) * chosen.lost / chosen.weights)
     assert [row.slope for row in rows] == sorted((row.slope for row in rows), reverse=True)

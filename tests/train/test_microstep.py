@@ -32,7 +32,7 @@ def gradients(model: GPT) -> list[torch.Tensor]:
 def test_shares_add_up_to_the_whole():
     model = tiny("cpu")
     step = PlainMicroStep(model.loss)
-    total = sum(step(batch_of(seed, "cpu"), share=2, phase=0) for seed in (1, 2))
+    total = sum(step.accumulate(batch_of(seed, "cpu"), share=2, phase=0) for seed in (1, 2))
     once = sum(model.loss(batch_of(seed, "cpu")) for seed in (1, 2)) / 2
     torch.testing.assert_close(total, once.detach())
     added = gradients(model)
@@ -76,7 +76,9 @@ def test_gradients_of_recordings_add_up_until_they_are_cleared():
         for place, length in enumerate(lengths):
             whole = batch_of(place, "cpu")
             batch = Batch(whole.ids[:, :length], whole.targets[:, :length], None, 128)
-            torch.testing.assert_close(slow(batch, share=2, phase=0), fast(batch, share=2, phase=0).clone())
+            torch.testing.assert_close(
+                slow.accumulate(batch, share=2, phase=0), fast.accumulate(batch, share=2, phase=0).clone()
+            )
         torch.testing.assert_close(gradients(plain), gradients(recorded))
         plain.zero_grad()
         recorded.zero_grad()
@@ -85,7 +87,7 @@ def test_gradients_of_recordings_add_up_until_they_are_cleared():
 def test_a_single_call_hands_its_gradients_out_as_they_are():
     model = tiny("cpu")
     step = recorded_on_cpu(model, (128,))
-    step(batch_of(1, "cpu"), share=1, phase=0)
+    step.accumulate(batch_of(1, "cpu"), share=1, phase=0)
     (recording,) = step.recordings.values()
     assert all(mine.grad is own for mine, own in zip(model.parameters(), recording.gradients, strict=True))
     assert not step.sums
@@ -99,13 +101,15 @@ def test_a_recording_does_what_it_recorded(packed: bool):
     slow, fast = PlainMicroStep(plain.loss), RecordedMicroStep(recorded.loss, list(recorded.parameters()))
     for seed, share, cuts in ((1, 1, (40, 90)), (2, 4, (7,)), (3, 4, (100, 120, 125)), (1, 1, (40, 90))):
         batch = batch_of(seed, "cuda", cuts if packed else ())
-        torch.testing.assert_close(slow(batch, share=share, phase=0), fast(batch, share=share, phase=0).clone())
+        torch.testing.assert_close(
+            slow.accumulate(batch, share=share, phase=0), fast.accumulate(batch, share=share, phase=0).clone()
+        )
     torch.testing.assert_close(gradients(plain), gradients(recorded), rtol=2e-2, atol=1e-3)
     assert len(fast.recordings) == 1
     for model in (plain, recorded):
         model.zero_grad()
-    slow(batch, share=1, phase=0)
-    fast(batch, share=1, phase=0)
+    slow.accumulate(batch, share=1, phase=0)
+    fast.accumulate(batch, share=1, phase=0)
     torch.testing.assert_close(gradients(plain), gradients(recorded), rtol=2e-2, atol=1e-3)
-    fast(batch_of(4, "cuda", (9,) if packed else ()), share=1, phase=1)
+    fast.accumulate(batch_of(4, "cuda", (9,) if packed else ()), share=1, phase=1)
     assert len(fast.recordings) == 2

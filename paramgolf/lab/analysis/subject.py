@@ -215,5 +215,7 @@ def fingerprint_of(weights_digest: str, validation: Validation) -> str:
     """12 hexadecimal digits over the weights, the tokens scored and how they are scored."""
     found = hashlib.sha256(weights_digest.encode())
     found.update(validation.tokens.numpy().tobytes())
-    found.update(f"{validation.plain} {validation.run.train.seq_len} {validation.place.device.type}".encode())
+    found.update(
+        f"{validation.run.plain_protocol} {validation.run.train.seq_len} {validation.place.device.type}".encode()
+    )
     return found.hexdigest()[:12]

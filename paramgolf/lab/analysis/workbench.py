@@ -115,7 +115,7 @@ class Workbench:
                 model, {name: stored.get(name) or EXACT(self.subject.weights[name], None) for name in self.expected}
             )
         validation = self.subject.validation
-        return validation.score(model, validation.plain).tally.bits_per_byte
+        return validation.score(model, validation.run.plain_protocol).tally.bits_per_byte
 
     def export(self, quant: QuantConfig, coder: Coder | None, budget: int | None = None) -> dict[str, Stored]:
         """The stored weights that `quant` makes of the trained model, as exporting the run does; made once.

@@ -23,7 +23,7 @@ from paramgolf.artifact.header import HeaderCursor, varint
 from paramgolf.artifact.slots import StreamPart, decoded_exactly, level_within, undecodable
 from paramgolf.errors import ArtifactError, UsageError
 from paramgolf.registry import technique
-from paramgolf.stored import NUMBER_TYPES, rows_and_columns
+from paramgolf.stored import FILE_TYPES, rows_and_columns
 
 LONGEST_LRZIP = 600
 """Seconds after which the program is given up."""
@@ -80,7 +80,7 @@ def turned(data: bytes, parts: Sequence[StreamPart], *, back: bool) -> bytes:
     """Every matrix of a stream transposed, or turned back."""
     pieces, place = [], 0
     for part in parts:
-        kind = NUMBER_TYPES[part.piece.kind].numpy
+        kind = FILE_TYPES[part.piece.kind]
         shape = rows_and_columns(part.piece.shape)
         numbers = np.frombuffer(data, kind, prod(shape), place).reshape(shape[::-1] if back else shape)
         pieces.append(numbers.T.tobytes())
