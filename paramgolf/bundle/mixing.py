@@ -18,11 +18,9 @@ import numpy as np
 
 RADIX = 254
 """Values a character of the file may have: latin-1 but NUL and carriage return."""
-REST = RADIX**6
-"""The coder's range is never narrower."""
 TREE = (
-    "ear``tn`io```sd`fcl```bp`h_g```um`kyw``vj`xzq````````01`68`34``2597`````NT`FDA``ECB````HO`"
-    "SI``ML`RW```PG`KJ``UQV``ZYX```````` =`,)``:\n`;]}````.(`{[`'*+-```/@`\t<`>\"`|&`%!~\\````````````"
+    " =`,)``:\n`;]}````.(`{[`'*+-```/@`\t<`>\"`|&`%!~\\```````````01`68`34``2597`````NT`FDA``ECB````"
+    "HO`SI``ML`RW```PG`KJ``UQV``ZYX````````ear``tn`io```sd`fcl```bp`h_g```um`kyw``vj`xzq`````````"
 )
 """Characters of scripts; the last of these joins the two branches before it."""
 
@@ -43,7 +41,7 @@ def mixed_text(tree: str, primer: str, length: int, choose: Callable[[int], int]
     squashed = np.rint(65536 / (1 + np.exp(-logits / 768))).astype(int)
     cells = np.zeros((2, 128 * models * length), "i")
     weights = np.zeros((1 << 19, 2 * models + 1), int)
-    shares = np.full((1 << 19, 7), 2400000)
+    shares = np.full((1 << 19, 8), 1 << 21)
     while len(text) < length:
         earlier, before, word = re.split(r"\W+", "_ _ _ " + text[-99:])[-3:]
         frame = re.sub(r"\w+", "a", text[-99:])
@@ -58,7 +56,7 @@ def mixed_text(tree: str, primer: str, length: int, choose: Callable[[int], int]
             *((word, scope), (word, text[-1:], scope), (text[-2:], scope)),
         )
         rows = 128 * np.array([numbers.setdefault(pair, len(numbers)) for pair in enumerate(contexts)])
-        selectors = frame[-3:], text[-1:], frame[-2:], frame[-1:], len(word), depth
+        selectors = frame[-3:], text[-1:], text[-2:-1], frame[-2:], frame[-1:], len(word), depth
         home = 128 * np.array([homes.setdefault(pair, len(homes) % 4096) for pair in enumerate(selectors)])
         left = root
         while len(left) > 1:
@@ -67,13 +65,13 @@ def mixed_text(tree: str, primer: str, length: int, choose: Callable[[int], int]
             chances, met = cells[:, places]
             known = stretched[chances >> 2]
             inputs = np.hstack((known, known * 4 // (2 * met + 1), 192))
-            used = [*home + node * (np.arange(6) > 1), np.count_nonzero(met)]
+            used = [*home[:2], *home[2:] + node, np.count_nonzero(met)]
             forecasts = (weights[used] @ inputs + (known.sum() << 17) >> 18).clip(-8192, 8191)
-            chance = int(squashed[(shares[used[4]] @ forecasts >> 24).clip(-8192, 8191)])
+            chance = int(squashed[(shares[used[5]] @ forecasts >> 24).clip(-8192, 8191)])
             bit = primer[len(text)] in half if primer[len(text) :] else choose(chance)
-            weights[used] += np.outer(65536 * bit - squashed[forecasts], inputs) * 7 >> 12
-            shares[used[4]] += (65536 * bit - chance) * forecasts >> 11
-            cells[:, places] = chances + (65535 * bit - 32768 - chances) * 5 // (5 * met + 6), met + (met < 12)
+            weights[used] += np.outer(131072 * bit - chance - squashed[forecasts], inputs) * 11 >> 14
+            shares[used[5]] += (65536 * bit - chance) * forecasts >> 11
+            cells[:, places] = chances + (65535 * bit - 32768 - chances) * 4 // (4 * met + 5), met + (met < 12)
             left = half if bit else left[len(half) :]
         if left in "([{":
             calls += "(" + word
@@ -84,7 +82,7 @@ def mixed_text(tree: str, primer: str, length: int, choose: Callable[[int], int]
         if left == "\n":
             calls = ""
         text += left
-        scope += text.endswith(("def ", "class "))
+        scope += text.endswith("def ")
     return text[len(primer) :]
 
 
@@ -104,12 +102,12 @@ def branches(tree: str) -> tuple[dict[str, tuple[int, str]], str]:
 
 def coded_bits(code: str) -> Callable[[int], int]:
     """What tells the choices that `code` stands for, to be asked in order."""
-    digits = iter([place - 1 - (place > 13) for place in code.encode("latin-1")])
+    digits = iter([place - 1 - (place > 13) for place in code.encode("l1")])
     left = [0, 1]
 
     def choose(chance: int) -> int:
         value, width = left
-        while width < REST:
+        while width < RADIX**6:
             value, width = value * RADIX + next(digits, 0), width * RADIX
         below = width * chance >> 16
         left[:] = (value, below) if value < below else (value - below, width - below)
@@ -119,11 +117,17 @@ def coded_bits(code: str) -> Callable[[int], int]:
 
 
 def tree_for(text: str) -> str:
-    """The tree of scripts, joined by what `text` has not, and beside it what else `text` has."""
-    common = {*TREE} - {TREE[-1]}
-    others = sorted({*text} - common)
-    joint = next(mark for mark in map(chr, range(35, 256)) if mark not in {*others, *common})
-    return TREE.replace(TREE[-1], joint) + "".join(mark + joint for mark in others)
+    """The tree of scripts for the characters that `text` has, joined by one that it has not."""
+    needed = {*text, "\n", " "}
+    joint = next(mark for mark in map(chr, range(35, 256)) if mark not in needed)
+    found: list[str] = []
+    for mark in TREE:
+        if mark == TREE[-1]:
+            second, first = found.pop(), found.pop()
+            found.append(first + second + (joint if first and second else ""))
+        else:
+            found.append(mark if mark in needed else "")
+    return found[0] + "".join(mark + joint for mark in sorted(needed - ({*TREE} - {TREE[-1]})))
 
 
 def mixed_code(text: str, tree: str, primer: str) -> str:
@@ -133,7 +137,7 @@ def mixed_code(text: str, tree: str, primer: str) -> str:
 
     def choose(chance: int) -> int:
         nonlocal low, width, length
-        while width < REST:
+        while width < RADIX**6:
             low, width, length = low * RADIX, width * RADIX, length + 1
         below, bit = width * chance >> 16, next(bits)
         low, width = (low, below) if bit else (low + below, width - below)

@@ -92,7 +92,7 @@ def packed(lean: str, packing: Packing = "mixed") -> PackedScript:
 def mixed_loader(text: str) -> bytes:
     """Two lines of Python that run `text`, which what they unpack first decodes by context mixing."""
     tree = ast.parse(Path(mixed_text.__code__.co_filename).read_text(encoding="utf-8"))
-    kept = {mixed_text.__name__, coded_bits.__name__, branches.__name__, "RADIX", "REST"}
+    kept = {mixed_text.__name__, coded_bits.__name__, branches.__name__, "RADIX"}
     needed = [node for node in tree.body if isinstance(node, ast.Import) or kept & {*made_names(node)}]
     lean = "\n".join(ast.unparse(slim(node)) for node in needed)
     letters, run = tree_for(text), run_text("script", "triton" in text)

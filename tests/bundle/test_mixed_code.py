@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from paramgolf.bundle.mixing import (
     RADIX,
-    REST,
     TREE,
     branches,
     coded_bits,
@@ -39,19 +38,19 @@ def test_every_ascii_text_comes_back(text: str, primer: str):
 
 
 def test_source_is_much_smaller_than_by_lzma():
-    text = Path(ast.__file__).read_text(encoding="ascii")[:4_000]
+    text = Path(ast.__file__).read_text(encoding="ascii")[:2_500]
     tree = tree_for(text)
     code = mixed_code(text, tree, "")
     assert mixed_text(tree, "", len(text), coded_bits(code)) == text
     assert len(code) < 0.83 * len(lzma.compress(text.encode(), preset=9))
-    assert len(mixed_code(text, tree, text[:2_000])) < 0.7 * len(code), "the models learn from the primer"
+    assert len(mixed_code(text, tree, text[:1_500])) < 0.7 * len(code), "the models learn from the primer"
 
 
 def test_codes_do_not_move():
     """What one machine packs, another unpacks."""
     text = "".join(f"def name{place}(value, other{place % 7}):\n\treturn value[{place}]\n" for place in range(40))
     code = mixed_code(text, TREE, "")
-    assert (len(code), zlib.crc32(code.encode("latin-1"))) == (115, 3099096882)
+    assert (len(code), zlib.crc32(code.encode("latin-1"))) == (116, 1976727050)
 
 
 def test_a_shipped_file_runs_what_was_packed(tmp_path: Path):
@@ -100,7 +99,7 @@ def test_bits_come_back_whatever_their_chances(steps: list[tuple[int, int]]):
     """The coder alone, its chances from elsewhere than the model."""
     low, width, length = 0, 1, 0
     for chance, bit in steps:
-        while width < REST:
+        while width < RADIX**6:
             low, width, length = low * RADIX, width * RADIX, length + 1
         below = width * chance >> 16
         low, width = (low, below) if bit else (low + below, width - below)
