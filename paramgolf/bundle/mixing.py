@@ -37,24 +37,24 @@ def mixed_text(tree: str, primer: str, length: int, choose: Callable[[int], int]
     numbers: dict[object, int] = {}
     homes: dict[object, int] = {}
     logits = np.r_[:8192, -8192:0]
-    stretched = np.rint(192 * np.log((logits + 8192.5) / (8191.5 - logits))).astype(int)
-    squashed = np.rint(65536 / (1 + np.exp(-logits / 768))).astype(int)
+    stretched = np.array(np.rint(192 * np.log((logits + 8192.5) / (8191.5 - logits))), int)
+    squashed = np.array(np.rint(65536 / (1 + np.exp(-logits / 768))), int)
     cells = np.zeros((2, 128 * models * length), "i")
     weights = np.zeros((1 << 19, 2 * models + 1), int)
     shares = np.full((1 << 19, 8), 1 << 21)
     while len(text) < length:
-        earlier, before, word = re.split(r"\W+", "_ _ _ " + text[-99:])[-3:]
+        earlier, before, word = re.split(r"\W+", "_ _ " + text[-99:])[-3:]
         frame = re.sub(r"\w+", "a", text[-99:])
         line = text.split("\n")[-1]
         call = calls.split("(")[-1]
         depth = calls.count("(")
         contexts = (
-            *("", text[-1:], text[-2:], text[-3:], text[-4:], text[-6:], text[-4:-1], word, line, frame[-6:]),
-            *(frame[-10:], (frame[-3:], depth), (frame[-4:], len(word)), (word, frame[-2:], call.strip(","))),
-            *((word, call), (word, depth), (word, frame[-4:], earlier), (word, frame[-6:], earlier, before)),
-            *((word, before, frame[-1:]), (word, frame[-2:], line[:4])),
-            *((word, scope), (word, text[-1:], scope), (text[-2:], scope)),
-        )
+            "", text[-1:], text[-2:], text[-3:], text[-4:], text[-6:], text[-4:-1], word, line, frame[-6:],
+            frame[-10:], (frame[-3:], depth), (frame[-4:], len(word)), (word, frame[-2:], call.strip(",")),
+            (word, call), (word, depth), (word, frame[-4:], earlier), (word, frame[-6:], earlier, before),
+            (word, before, frame[-1:]), (word, frame[-2:], line[:4]),
+            (word, scope), (word, text[-1:], scope), (text[-2:], scope),
+        )  # fmt: skip
         rows = 128 * np.array([numbers.setdefault(pair, len(numbers)) for pair in enumerate(contexts)])
         selectors = frame[-3:], text[-1:], text[-2:-1], frame[-2:], frame[-1:], len(word), depth
         home = 128 * np.array([homes.setdefault(pair, len(homes) % 4096) for pair in enumerate(selectors)])
@@ -64,8 +64,8 @@ def mixed_text(tree: str, primer: str, length: int, choose: Callable[[int], int]
             places = rows + node
             chances, met = cells[:, places]
             known = stretched[chances >> 2]
-            inputs = np.hstack((known, known * 4 // (2 * met + 1), 192))
-            used = [*home[:2], *home[2:] + node, np.count_nonzero(met)]
+            inputs = np.r_[known, known * 4 // (2 * met + 1), 192]
+            used = [*home[:2], *home[2:] + node, (met > 0).sum()]
             forecasts = (weights[used] @ inputs + (known.sum() << 17) >> 18).clip(-8192, 8191)
             chance = int(squashed[(shares[used[5]] @ forecasts >> 24).clip(-8192, 8191)])
             bit = primer[len(text)] in half if primer[len(text) :] else choose(chance)
@@ -92,8 +92,7 @@ def branches(tree: str) -> tuple[dict[str, tuple[int, str]], str]:
     found: list[str] = []
     for part in tree:
         if part == tree[-1]:
-            second = found.pop()
-            first = found.pop()
+            *found, first, second = found
             part = first + second
             halves[part] = len(halves), first
         found.append(part)
@@ -102,7 +101,7 @@ def branches(tree: str) -> tuple[dict[str, tuple[int, str]], str]:
 
 def coded_bits(code: str) -> Callable[[int], int]:
     """What tells the choices that `code` stands for, to be asked in order."""
-    digits = iter([place - 1 - (place > 13) for place in code.encode("l1")])
+    digits = iter([ord(mark) - 1 - (mark > "\r") for mark in code])
     left = [0, 1]
 
     def choose(chance: int) -> int:
