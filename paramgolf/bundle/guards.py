@@ -7,7 +7,7 @@ functions and methods that do nothing any more, and calls of these.
 import ast
 import builtins
 import copy
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from io import IOBase
 from pathlib import Path
 from typing import Any, cast
@@ -162,15 +162,32 @@ def void_names(nodes: Iterable[ast.stmt]) -> frozenset[str]:
     """Functions, and methods of all classes that have them (with a dot), that do nothing and return nothing."""
     found: set[str] = set()
     methods: dict[str, list[bool]] = {}
+    held: set[str] = set()
     for node in nodes:
-        if isinstance(node, ast.FunctionDef) and not node.decorator_list and is_empty(node.body):
+        held |= set(attributes_held(node))
+        if isinstance(node, ast.FunctionDef) and does_as_written(node) and is_empty(node.body):
             found.add(node.name)
         if isinstance(node, ast.ClassDef) and not any("Protocol" in ast.unparse(base) for base in node.bases):
             for item in node.body:
                 if isinstance(item, ast.FunctionDef):
-                    methods.setdefault(item.name, []).append(not item.decorator_list and does_nothing(item))
+                    methods.setdefault(item.name, []).append(does_as_written(item) and does_nothing(item))
+    methods = {name: empty for name, empty in methods.items() if name not in held}
     ours = {name for name, empty in methods.items() if all(empty) and (not name.startswith("__") or name == CHECK)}
     return frozenset(found | {f".{name}" for name in ours if not any(hasattr(other, name) for other in OTHERS)})
+
+
+def attributes_held(node: ast.stmt) -> Iterator[str]:
+    """Names of attributes that hold whatever they are given, perhaps functions: fields, and what is assigned."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
+            yield inner.attr
+        elif isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name):
+            yield inner.target.id
+
+
+def does_as_written(node: ast.FunctionDef) -> bool:
+    """Whether no decorator makes more of a function than it is."""
+    return {ast.unparse(mark) for mark in node.decorator_list} <= {"torch.no_grad()"}
 
 
 def does_nothing(method: ast.FunctionDef) -> bool:

@@ -99,3 +99,26 @@ def test_checks_that_have_passed_are_left_out():
     assert "__post_init__" in ast.unparse(without_checks(node, frozenset()))
     sets = ast.parse(source.replace("other(self)", "object.__setattr__(self, 'x', 1)")).body[0]
     assert "__post_init__" in ast.unparse(without_checks(sets, frozenset({"A"})))
+
+
+HANDING = """
+class Group:
+    def hang(self, x):
+        for one in self.ones:
+            if x:
+                one.hang(x)
+class One:
+    {held}
+    @torch.no_grad()
+    def rest(self):
+        pass
+"""
+
+
+def test_what_only_hands_on_to_what_does_nothing_is_void_unless_a_field_may_hold_a_function():
+    quiet = ast.parse(HANDING.format(held="def hang(self, x):\n        pass")).body
+    assert void_names(quiet) == {".hang", ".rest"}
+    for held in ("hang: object", "def use(self):\n        self.hang = print"):
+        assert void_names(ast.parse(HANDING.format(held=held)).body) == {".rest"}
+    loud = ast.parse(HANDING.format(held="def hang(self, x):\n        print(x)")).body
+    assert void_names(loud) == {".rest"}
