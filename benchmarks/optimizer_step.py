@@ -62,7 +62,7 @@ def library(parameters: dict[str, Tensor]) -> Callable[[], None]:
 
 def stacked(parameters: dict[str, Tensor], config: MuonConfig, *, compiled: bool = False) -> Callable[[], None]:
     muon = Muon(parameters, config, compiled=compiled)
-    return lambda: muon.step(scale=0.5, step=1000)
+    return lambda: muon.step_matrices(scale=0.5, step=1000)
 
 
 def microseconds(step: Callable[[], None], device: str) -> float:

@@ -130,7 +130,7 @@ def train_stage(session: Session, validation: Validation) -> Trained:
         trainer.resume(saved)
         model.at(1.0)
         return Trained(model, optimizer, Outcome(**saved.notes["trained"]))
-    if place.device.type == "cuda":
+    if on_gpu:
         trainer.warm_up(session.events)
     if saved:
         trainer.resume(saved)
@@ -225,10 +225,9 @@ class Calibrated(NamedTuple):
 
 def calibrate(session: Session, model: GPT) -> Calibrated:
     """The Hessians that the run's quantizers need, summed over ranks."""
-    run, place = session.run, session.place
+    run, place, began = session.run, session.place, time.perf_counter()
     if not wanted_hessians(model, run.quant):
         return Calibrated({}, 0.0)
-    began = time.perf_counter()
     found = collect_hessians(model, run.quant.calibration.batches(model, calibration_text(session)), run.quant)
     hessians = {name: place.sum_on_host(hessian) for name, hessian in found.items()}
     seconds = time.perf_counter() - began
@@ -300,15 +299,17 @@ def code_that_counts(session: Session, *, exactly: bool, known: int = 0) -> int:
     return known or imported_code(session.run)
 
 
-def encoded(run: Run, model: GPT, hessians: Mapping[str, Tensor], budget_bytes: int, *, fill: bool) -> bytes:
+def encoded(run: Run, model: GPT, hessians: Mapping[str, Tensor] | None, budget_bytes: int, *, fill: bool) -> bytes:
     """The artifact of `model` under the run's quantizers and coder; to `fill` the budget, steps are scaled."""
     expected = expected_of(model)
 
     def packed(stored: Mapping[str, Stored]) -> bytes:
         return pack(stored, expected, coder=run.artifact.coder, digest=run.digest)
 
-    export = quantize_to_budget if fill else quantize
-    return packed(export(model, run.quant, hessians, budget_bytes=budget_bytes, size=lambda kept: len(packed(kept))))
+    size, config = (lambda stored: len(packed(stored))), run.quant
+    if fill:
+        return packed(quantize_to_budget(model, config, hessians, budget_bytes=budget_bytes, size=size))
+    return packed(quantize(model, config, hessians, budget_bytes=budget_bytes, size=size))
 
 
 def tell_export(session: Session, exported: Exported) -> None:

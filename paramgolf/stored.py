@@ -283,12 +283,8 @@ class Stored(NamedTuple):
 
     def dense(self) -> Tensor:
         """Tensor of `shape`, fp32 on the CPU; terms are added from the left."""
-        if not self.terms:
-            return torch.zeros(self.shape)
-        total = self.terms[0].dense()
-        for term in self.terms[1:]:
-            total = total + term.dense()
-        return total.reshape(self.shape)
+        first, *others = [term.dense() for term in self.terms] or [torch.zeros(self.shape)]
+        return sum(others, first).reshape(self.shape)
 
 
 def rows_and_columns(shape: tuple[int, ...]) -> tuple[int, int]:

@@ -69,6 +69,8 @@ class Unguard(ast.NodeTransformer):
 
     def visit_Try(self, node: ast.Try) -> ast.stmt | list[ast.stmt]:
         self.generic_visit(node)
+        if not node.handlers and is_empty(node.finalbody):
+            return [*node.body, *node.orelse]
         raising = all(isinstance(handler.body[-1], ast.Raise) for handler in node.handlers)
         if (
             node.handlers

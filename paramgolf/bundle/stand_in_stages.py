@@ -10,6 +10,7 @@ from paramgolf.artifact.container import expected_of, unpack
 from paramgolf.artifact.ledger import artifact_ledger, check_budget
 from paramgolf.evaluate.evaluation import require_time
 from paramgolf.model.gpt import parameter_count
+from paramgolf.quant.calibrate import wanted_hessians
 from paramgolf.quant.plan import restore
 from paramgolf.run import form
 from paramgolf.stages import Session, calibrate, encoded, fresh_model, tell_score, tell_validation, train_stage
@@ -20,12 +21,13 @@ def done_at_once(session: Session) -> None:
     """In place of `execute`: train, export and score; see `paramgolf.stages` for what each stage does."""
     run, folder, place = session.run, session.folder, session.place
     validation = Validation.of(run, session.dataset, place, session.events)
-    model, optimizer, outcome = train_stage(session, validation)
+    trained = train_stage(session, validation)
+    model, outcome = trained.model, trained.outcome
     code = Path(sys.argv[0]).stat().st_size
-    with optimizer.averaged():
+    with trained.optimizer.averaged():
         raw = validation.score(model, run.plain_protocol).tally
         tell_validation(session, raw, outcome.steps, outcome.seconds)
-        hessians, calibration_seconds = calibrate(session, model)
+        hessians, calibration_seconds = calibrate(session, model) if wanted_hessians(model, run.quant) else (None, 0.0)
         if place.first:
             budget = run.contest.artifact_bytes - code
             folder.artifact.write_bytes(encoded(run, model, hessians, budget, fill=run.quant.fill))
@@ -39,14 +41,14 @@ def done_at_once(session: Session) -> None:
         code_bytes=code,
         raw_bytes=4 * parameter_count(model),
     )
-    model = fresh_model(run, place)
-    restore(model, unpack(artifact, expected_of(model), digest=run.digest))
-    model.at(1.0)
+    read = fresh_model(run, place)
+    restore(read, unpack(artifact, expected_of(read), digest=run.digest))
+    read.at(1.0)
     strict = run.evaluate.strict
     deadline = began + run.contest.eval_seconds if strict else math.inf
-    final = validation.final(model, lambda: deadline - time.perf_counter())
+    final = validation.final(read, lambda: deadline - time.perf_counter())
     seconds = time.perf_counter() - began
-    plain = final if run.scores_plainly else validation.score(model, run.plain_protocol)
+    plain = final if run.scores_plainly else validation.score(read, run.plain_protocol)
     tell_score(session, "roundtrip", plain)
     if not run.scores_plainly:
         tell_score(session, type(run.evaluate.protocol).__name__.lower(), final)

@@ -134,6 +134,15 @@ def sums_never_run() -> bool:
     return False
 
 
+def taken_as_it_is(output: bytes, size: int, *, ended: bool) -> bytes:
+    """In place of `decoded_exactly`: a script reads what it wrote."""
+    return output
+
+
+def told_in_the_result(*what: Any) -> None:
+    """In place of `check_budget`."""
+
+
 class LineTeller:
     """In place of `script_events`: it is told the lines of the log."""
 
@@ -197,6 +206,8 @@ STAND_INS = {
     "save_finite": "saves_nothing",
     "stop_requested": "unstoppable",
     "StopRequest": "NeverAsked",
+    "decoded_exactly": "taken_as_it_is",
+    "check_budget": "told_in_the_result",
     "script_events": "LineTeller",
     "Reporter": "told_nothing",
     "RunFolder": "PlainFolder",

@@ -96,6 +96,12 @@ class Tidy(ast.NodeTransformer):
             return ast.copy_location(ast.Expr(node.value), node)
         return node
 
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt | None:
+        if isinstance(node.value, ast.Call) and self.quiet and is_quiet(node.value, self.quiet):
+            self.changed = True
+            return None
+        return node
+
     def visit_withitem(self, node: ast.withitem) -> ast.withitem:
         if isinstance(node.optional_vars, ast.Name) and node.optional_vars.id in self.unread:
             node.optional_vars = None

@@ -78,7 +78,7 @@ class Adam:
             "exp_avg_sq": torch.zeros_like(parameter),
         }
 
-    def step(self, *, scale: float, kept: Tensor | None = None) -> None:
+    def step_groups(self, *, scale: float, kept: Tensor | None = None) -> None:
         """Update every parameter by its gradient; `scale` multiplies each group's learning rate.
 
         A gradient is multiplied by `kept` (0-d) first, in place.

@@ -142,9 +142,9 @@ class Optimizer:
         kept = None
         if self.config.clip:
             self.gradient_norm, kept = clipping(self.parameters.values(), self.config.clip)
-        self.adam.step(scale=self.scale, kept=kept)
+        self.adam.step_groups(scale=self.scale, kept=kept)
         decay = self.config.matrix.decay_schedule
-        self.muon.step(
+        self.muon.step_matrices(
             scale=self.scale,
             step=progress.step,
             fraction=progress.fraction,

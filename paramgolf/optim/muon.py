@@ -196,7 +196,7 @@ class Muon:
             self.move = torch.compile(move, fullgraph=True, dynamic=False)
 
     @torch.no_grad()
-    def step(
+    def step_matrices(
         self,
         *,
         scale: float,
@@ -218,7 +218,7 @@ class Muon:
         if self.config.weight_decay:
             self.rates.decay.fill_(lr * self.config.weight_decay * decay_scale)
         gradients = [[gradient_or_zeros(parameter) for parameter in stack.parameters] for stack in self.stacks]
-        rates = self.rates._replace(kept=kept)
+        rates = self.rates if kept is None else self.rates._replace(kept=kept)
         if self.ranks and self.ranks.world > 1:
             self.step_together(gradients, rates, self.ranks)
         else:
@@ -254,9 +254,9 @@ def stack_matrices(
         assert parameter.ndim == 2, f"{name} of shape {tuple(parameter.shape)} is no matrix"
         assert parameter.dtype == torch.float32, f"{name} is {parameter.dtype}; Muon keeps fp32 masters"
         rows, cols = parameter.shape
-        cuts = parts.get(name, 1) if parts else 1
-        assert rows % cuts == 0, f"{name} has {rows} rows, no multiple of {cuts}"
-        shapes.setdefault(parameter.view(cuts, -1, cols).shape, []).append(name)
+        pieces = parts.get(name, 1) if parts else 1
+        assert rows % pieces == 0, f"{name} has {rows} rows, no multiple of {pieces}"
+        shapes.setdefault(parameter.view(pieces, -1, cols).shape, []).append(name)
     stacks = []
     for (cuts, rows, cols), names in shapes.items():
         chosen = [parameters[name] for name in names]

@@ -38,7 +38,7 @@ class Try(NamedTuple):
 def quantize_to_budget(
     model: nn.Module,
     config: QuantConfig,
-    hessians: Mapping[str, Tensor],
+    hessians: Mapping[str, Tensor] | None,
     *,
     budget_bytes: int,
     size: ArtifactSize,
@@ -77,7 +77,7 @@ def quantize_to_budget(
 def allocated_to_budget(
     model: nn.Module,
     config: QuantConfig,
-    hessians: Mapping[str, Tensor],
+    hessians: Mapping[str, Tensor] | None,
     *,
     budget_bytes: int,
     size: ArtifactSize,

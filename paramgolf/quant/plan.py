@@ -75,9 +75,6 @@ def planned(model: nn.Module, config: QuantConfig) -> Iterator[Planned]:
         yield Planned(item, config.quantizer(item.role))
 
 
-NO_HESSIANS: Mapping[str, Tensor] = {}
-
-
 def unmeasured(stored: Mapping[str, Stored]) -> int:
     """The size where nobody can measure one. Raises `GolfError`."""
     raise GolfError(
@@ -90,7 +87,7 @@ def unmeasured(stored: Mapping[str, Stored]) -> int:
 def quantize(
     model: nn.Module,
     config: QuantConfig,
-    hessians: Mapping[str, Tensor] = NO_HESSIANS,
+    hessians: Mapping[str, Tensor] | None = None,
     *,
     budget_bytes: int | None = None,
     size: ArtifactSize = unmeasured,
@@ -114,13 +111,13 @@ def quantize(
     return stored
 
 
-def items_of(model: nn.Module, config: QuantConfig, hessians: Mapping[str, Tensor]) -> list[QuantItem]:
+def items_of(model: nn.Module, config: QuantConfig, hessians: Mapping[str, Tensor] | None) -> list[QuantItem]:
     """Every parameter of `model` as a quantizer gets it. Raises `GolfError` for one that it cannot take."""
     items = []
     for (name, parameter, role), quantizer in planned(model, config):
-        hessian = hessians.get(name)
+        hessian = hessians.get(name) if hessians else None
         refuse_unfit(name, parameter, hessian, quantizer)
-        rows = hessians.get(rows_key(name))
+        rows = hessians.get(rows_key(name)) if hessians else None
         items.append(QuantItem(name, role, parameter.detach().float(), hessian, quantizer, rows))
     return items
 

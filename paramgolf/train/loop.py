@@ -53,7 +53,7 @@ class Trainer:
         self.step = 0
         self.warmup_seconds = 0.0
         self.accumulation = config.accumulation(place.world)
-        self.tokens = 0
+        self.tokens_seen = 0
         """Training tokens of all steps so far."""
         self.grown = Grown(config.seq_len, 0)
         if config.seq_growth:
@@ -105,7 +105,7 @@ class Trainer:
                 self.resize(seq_len)
             factor = rewarmed(self.step, self.grown.since, config.seq_growth.rewarm)
         tokens = staged(config.batch_growth, config.batch_tokens, fraction)
-        self.tokens += tokens
+        self.tokens_seen += tokens
         if config.batch_growth:
             self.accumulation = config.accumulation_at(fraction, self.place.world)
             factor *= float((tokens / config.batch_tokens) ** config.batch_growth.power)
@@ -136,7 +136,8 @@ class Trainer:
             for name, parameter in self.optimizer.parameters.items():
                 parameter.copy_(weights[name])
         self.optimizer.load_state_dict(state)
-        self.step = self.tokens = 0
+        self.step = 0
+        self.tokens_seen = 0
         if self.config.seq_growth:
             self.grown = grown
             self.loader.resize(grown.seq_len)
@@ -154,7 +155,7 @@ class Trainer:
         weights = {name: parameter.detach() for name, parameter in self.optimizer.parameters.items()}
         state = self.optimizer.state_dict()
         return Checkpoint(
-            self.step, self.clock.elapsed, weights, state, self.loader.state(), notes, (*self.grown, self.tokens)
+            self.step, self.clock.elapsed, weights, state, self.loader.state(), notes, (*self.grown, self.tokens_seen)
         )
 
     def resume(self, checkpoint: Checkpoint) -> None:
@@ -163,7 +164,7 @@ class Trainer:
             for name, parameter in self.optimizer.parameters.items():
                 parameter.copy_(checkpoint.weights[name])
         self.optimizer.load_state_dict(checkpoint.optimizer)
-        *grown, self.tokens = checkpoint.grown
+        *grown, self.tokens_seen = checkpoint.grown
         self.grown = Grown(*grown)
         self.loader.resize(self.grown.seq_len)
         self.loader.restore(checkpoint.loader)
@@ -247,7 +248,7 @@ def settle(trainer: Trainer, events: Events, step: int) -> float:
             train_seconds=trainer.clock.elapsed,
             fraction=progress.fraction,
             last_step=step + progress.left if math.isfinite(progress.left) else None,
-            tokens_per_second=trainer.tokens * step / trainer.step / trainer.clock.elapsed,
+            tokens_per_second=trainer.tokens_seen * step / trainer.step / trainer.clock.elapsed,
         )
     return loss
 

@@ -41,7 +41,7 @@ def work(place: Place, precision: str, steps: int = 6) -> dict[str, torch.Tensor
             mine = 1 if place.world == 1 else 2 * place.rank  # the mean of 0 and 2 is 1
             parameter.grad = noise(name, step + 1) * mine
         average_over_ranks([parameter.grad for parameter in parameters.values()], place.world)
-        muon.step(scale=1.0, step=step)
+        muon.step_matrices(scale=1.0, step=step)
     weights = {name: parameter.detach() for name, parameter in parameters.items()}
     return weights | {f"state/{name}": tensor.contiguous() for name, tensor in muon.state().items()}
 

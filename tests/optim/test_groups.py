@@ -147,7 +147,7 @@ def test_the_matrix_group_is_muon_at_the_scheduled_rate_and_momentum() -> None:
             parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(step))
             twin.get_parameter(name).grad = parameter.grad
         optimizer.step(Progress(0.0, step, 10.0 - step))
-        muon.step(scale=min(1.0, (10 - step) / 12), step=step)
+        muon.step_matrices(scale=min(1.0, (10 - step) / 12), step=step)
     assert all(torch.equal(model.get_parameter(name), twin.get_parameter(name)) for name in names)
 
 

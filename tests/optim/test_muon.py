@@ -37,7 +37,7 @@ def train(config: MuonConfig, steps: int, **options: object) -> dict[str, nn.Par
     for step in range(steps):
         for name, gradient in gradients(step).items():
             parameters[name].grad = gradient
-        muon.step(scale=1.0, step=step)
+        muon.step_matrices(scale=1.0, step=step)
     return parameters
 
 
@@ -110,7 +110,7 @@ def test_the_step_is_one_graph_and_new_rates_do_not_compile_another(clips: bool)
             parameters[name].grad = same[name].grad = gradient
         for one in (muon, eager):
             one.config = replace(FLAT, momentum_start=0.8, momentum_steps=9)
-            one.step(scale=1 / (1 + step), step=step, kept=torch.tensor(0.5 / (1 + step)) if clips else None)
+            one.step_matrices(scale=1 / (1 + step), step=step, kept=torch.tensor(0.5 / (1 + step)) if clips else None)
     assert counter.frame_count == 1
     for name in SHAPES:
         torch.testing.assert_close(parameters[name], same[name])
@@ -127,7 +127,7 @@ def test_a_missing_gradient_counts_as_zero() -> None:
     before = copy.deepcopy(parameters)
     muon = Muon(parameters, FLAT)
     parameters["tall"].grad = torch.ones(SHAPES["tall"])
-    muon.step(scale=1.0, step=0)
+    muon.step_matrices(scale=1.0, step=0)
     assert not torch.equal(parameters["tall"], before["tall"])
     assert torch.equal(parameters["square"], before["square"])
 
@@ -137,13 +137,13 @@ def test_a_zero_gradient_moves_nothing_and_stays_finite() -> None:
     before = copy.deepcopy(parameters)
     for parameter in parameters.values():
         parameter.grad = torch.zeros_like(parameter)
-    Muon(parameters, FLAT).step(scale=1.0, step=0)
+    Muon(parameters, FLAT).step_matrices(scale=1.0, step=0)
     assert all(torch.equal(parameters[name], before[name]) for name in SHAPES)
 
 
 def test_no_matrices_is_no_work() -> None:
     muon = Muon({}, FLAT)
-    muon.step(scale=1.0, step=0)
+    muon.step_matrices(scale=1.0, step=0)
     assert muon.state() == {}
 
 
@@ -187,7 +187,7 @@ def test_memory_of_techniques_is_part_of_the_state() -> None:
     muon = Muon(parameters, FLAT, on_update=(Double(), RowShare()), on_direction=(RowShare(),))
     for name, gradient in gradients(0).items():
         parameters[name].grad = gradient
-    muon.step(scale=1.0, step=0)
+    muon.step_matrices(scale=1.0, step=0)
     state = muon.state()
     assert state["on_update.1.rows/wide"].shape == (16,)
     torch.testing.assert_close(state["on_update.1.rows/wide2"], (2 * 1.95 * gradients(0)["wide2"]).norm(dim=-1))
@@ -213,8 +213,8 @@ def test_compiled_step_on_the_gpu_follows_the_eager_one() -> None:
                 parameters[name].grad = same[name].grad = given[step][name]
             if step == 5:
                 torch.cuda.set_sync_debug_mode("error")
-            compiled.step(scale=1 / (1 + step), step=step)
-            eager.step(scale=1 / (1 + step), step=step)
+            compiled.step_matrices(scale=1 / (1 + step), step=step)
+            eager.step_matrices(scale=1 / (1 + step), step=step)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     for name in SHAPES:

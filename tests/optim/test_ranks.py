@@ -70,5 +70,5 @@ def test_more_shapes_of_matrices_than_torch_compiles_by_itself() -> None:
         muon.move = torch.compile(move, fullgraph=True, dynamic=False, backend="eager")
         for matrix in matrices.values():
             matrix.grad = torch.ones_like(matrix)
-        muon.step(scale=1.0, step=0)
+        muon.step_matrices(scale=1.0, step=0)
     assert all((matrix < 1).all() for matrix in matrices.values())

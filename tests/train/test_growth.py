@@ -138,7 +138,7 @@ def test_rows_and_micro_batches_follow_progress_without_losing_a_token(tmp_path:
                 assert batch.ids.shape[1] == length
             else:
                 assert batch.cu_seqlens.diff().max() <= length == batch.max_seqlen
-    assert (*made.grown, made.tokens) == (32, 6, 3 * 64 + 3 * 128 + 6 * 256)
+    assert (*made.grown, made.tokens_seen) == (32, 6, 3 * 64 + 3 * 128 + 6 * 256)
     roots = [0.25**0.5] * 3 + [0.5**0.5] * 3 + [1.0] * 6
     warm = [1.0] * 3 + [0.5, 1.0, 1.0] + [0.5] + [1.0] * 5
     assert made.scales == pytest.approx([root * factor for root, factor in zip(roots, warm, strict=True)])
@@ -160,7 +160,7 @@ def test_a_run_resumed_at_any_stage_ends_bit_for_bit_the_same(tmp_path: Path, lo
     for one in (first, second):
         for _ in range(12 - cut):
             one.advance()
-    assert (first.grown, first.tokens) == (second.grown, second.tokens)
+    assert (first.grown, first.tokens_seen) == (second.grown, second.tokens_seen)
     assert first.scales[cut:] == second.scales
     for name, weight in first.optimizer.parameters.items():
         assert torch.equal(weight, second.optimizer.parameters[name]), name

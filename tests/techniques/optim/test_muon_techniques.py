@@ -30,7 +30,7 @@ def stepped(config: MuonConfig, weight: Tensor, gradient: Tensor, **options: obj
     parameter = nn.Parameter(weight.clone())
     parameter.grad = gradient
     fraction = options.pop("fraction", 0.0)
-    Muon({"w": parameter}, config, **options).step(scale=1.0, step=0, fraction=fraction)  # type: ignore[arg-type]
+    Muon({"w": parameter}, config, **options).step_matrices(scale=1.0, step=0, fraction=fraction)  # type: ignore[arg-type]
     return parameter.detach()
 
 
@@ -118,7 +118,7 @@ def test_the_taper_scales_decay_alone() -> None:
     weight = nn.Parameter(noise(4, 4))
     before = weight.detach().clone()
     muon = Muon({"w": weight}, MuonConfig(lr=0.1, weight_decay=0.2))
-    muon.step(scale=0.5, step=0, decay_scale=0.75)
+    muon.step_matrices(scale=0.5, step=0, decay_scale=0.75)
     torch.testing.assert_close(weight.data, before * (1 - 0.1 * 0.5 * 0.2 * 0.75))
 
 
@@ -141,7 +141,7 @@ def test_momentum_cools_down_at_the_end() -> None:
     muon = Muon({"w": parameter}, config)
     for step, (gradient, fraction) in enumerate([(first, 0.0), (second, 0.95)]):
         parameter.grad = gradient
-        muon.step(scale=1.0, step=step, fraction=fraction)
+        muon.step_matrices(scale=1.0, step=step, fraction=fraction)
     torch.testing.assert_close(muon.state()["momentum/w"], 0.91 * first + second)
 
 
@@ -158,7 +158,7 @@ def test_the_step_with_every_technique_is_one_graph(split: PerHead | None) -> No
             muon.advance = torch.compile(muon_step, fullgraph=True, dynamic=False, backend=backend)
         for step in range(3):
             parameter.grad = noise(16, 8, seed=step)
-            muon.step(scale=1 / (1 + step), step=step, decay_scale=1 - 0.1 * step)
+            muon.step_matrices(scale=1 / (1 + step), step=step, decay_scale=1 - 0.1 * step)
         ends.append(parameter.detach())
     assert counter.frame_count == 1
     torch.testing.assert_close(*ends)
