@@ -171,8 +171,10 @@ def project_together(x: Tensor, projections: Sequence[Linear]) -> tuple[Tensor, 
     wide = F.linear(x, wide_matrix(projections, x.dtype)).split(
         [len(projection.weight) for projection in projections], dim=-1
     )
-    deltas = [projection.delta for projection in projections]
-    return tuple(y if delta is None else y + delta(x) for y, delta in zip(wide, deltas, strict=True))
+    return tuple(
+        y if projection.delta is None else y + projection.delta(x)
+        for y, projection in zip(wide, projections, strict=True)
+    )
 
 
 def constant(value: float) -> Init:

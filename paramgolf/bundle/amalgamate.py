@@ -19,7 +19,7 @@ from paramgolf.bundle.fold import folded
 from paramgolf.bundle.gather import Gathered
 from paramgolf.bundle.guards import OTHERS, errors_gone_on_from, unguarded, void_names, without_checks
 from paramgolf.bundle.heard import quieter, without_settings_repeated
-from paramgolf.bundle.known import Fact, Facts, OneOf, config_parts, live
+from paramgolf.bundle.known import Fact, Facts, OneOf, config_parts, is_bare, live
 from paramgolf.bundle.observed import STRUCTURAL, observed_attributes, outlined
 from paramgolf.bundle.passed import (
     assumed_fields,
@@ -160,7 +160,8 @@ def looked_at(whole: Reached, facts: Facts, units: Units) -> list[Definition]:
     facts.named = records_read_by_name(whole, gathered)
     facts.altered = frozenset(gathered.overwritten | gathered.replaced.keys())
     facts.unasked = unasked_keys(whole.definitions)
-    facts.quiet = quiet_functions((item.node for item in whole.definitions), (*OTHERS, torch.optim.Optimizer))
+    bare = {type(part).__name__ for part in facts.parts if is_bare((part,), facts.closed)}
+    facts.quiet = quiet_functions((item.node for item in whole.definitions), (*OTHERS, torch.optim.Optimizer)) | bare
     return again
 
 

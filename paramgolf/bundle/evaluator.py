@@ -12,6 +12,7 @@ from torch import nn
 from paramgolf.bundle.absent import is_absent
 from paramgolf.bundle.applied import ASKED
 from paramgolf.bundle.bindings import assigned_pairs, stored_names
+from paramgolf.bundle.gather import APPLIED, LAUNCHED
 from paramgolf.bundle.items import EMPTY, OVER_ITEMS, RANGES, OverItems, Scope
 from paramgolf.bundle.known import Fact, Facts, Instance, Modules, OneOf, distinct, hints_of, live
 from paramgolf.bundle.quiet import called
@@ -117,8 +118,21 @@ class Evaluator(OverItems):
             return None
         return OneOf(tuple(value.name for value in fact.values))
 
+    def reached_by(self, func: ast.expr, scope: Scope) -> tuple[str, str] | None:
+        """What `kernel[grid](...)` and `Function.apply(...)` call with their arguments."""
+        inner = func.value if isinstance(func, ast.Subscript | ast.Attribute) else None
+        applies = isinstance(func, ast.Attribute) and func.attr == "apply"
+        if not isinstance(inner, ast.Name) or inner.id in scope or not (applies or isinstance(func, ast.Subscript)):
+            return None
+        home = home_of(self.units, self.module, inner.id)
+        if home is None or home.definition is None:
+            return None
+        return (home.definition.module, f"{inner.id}{APPLIED}" if applies else f"{inner.id}{LAUNCHED}")
+
     def is_truth(self, node: ast.expr, scope: Scope) -> bool:
         """Whether the value of `node` is True or False, as far as that can be seen."""
+        if isinstance(node, ast.Constant):
+            return type(node.value) is bool
         if isinstance(node, ast.Compare):
             return all(isinstance(how, ast.Is | ast.IsNot) for how in node.ops)
         if isinstance(node, ast.UnaryOp):

@@ -14,9 +14,9 @@ from paramgolf.bundle.annotations import evaluated
 from paramgolf.bundle.bindings import argument_names, single_assignments, single_loops, stored_names
 from paramgolf.bundle.direct import method_known
 from paramgolf.bundle.evaluator import PURE, Evaluator, is_silent
-from paramgolf.bundle.gather import APPLIED, LAUNCHED, METHOD, Gathered, Key, Passed
+from paramgolf.bundle.gather import METHOD, Gathered, Key, Passed
 from paramgolf.bundle.items import EMPTY, Scope, unknown
-from paramgolf.bundle.known import Fact, Facts, Instance, OneOf, live, names_in
+from paramgolf.bundle.known import Fact, Facts, Instance, OneOf, is_bare, live, names_in
 from paramgolf.bundle.plainer import as_statements, is_function_of_autograd, plainer, spelled, until_the_end
 from paramgolf.bundle.quiet import called
 from paramgolf.bundle.records import GOES_OVER
@@ -121,12 +121,15 @@ class Fold(Texts):
     def visit_ListComp(self, node: ast.ListComp) -> ast.expr:
         if self.evaluator.fact(node.generators[0].iter, self.scope) == EMPTY:
             return spelled(OF_NOTHING[type(node)])
+        if apiece := self.evaluator.apiece(node, self.scope):
+            return cast(ast.expr, self.visit(apiece))
         known = dict.fromkeys(stored_names(node))
         for place in node.generators:
             self.wholes.each_apart(place.target, place.iter, self.scope)
-            if isinstance(place.target, ast.Name) and len(node.generators) == 1:
-                fact = self.evaluator.item(place.iter, self.scope)
-                known[place.target.id] = fact if fact is not None else self.evaluator.each(place.iter, self.scope)
+            if len(node.generators) == 1:
+                known |= self.evaluator.bound(place.target, place.iter, self.scope)
+            if len(node.generators) == 1 and isinstance(place.target, ast.Name) and not known.get(place.target.id):
+                known[place.target.id] = self.evaluator.each(place.iter, self.scope)
         return cast(ast.expr, self.hidden(node, known))
 
     visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp  # type: ignore[assignment]
@@ -261,7 +264,7 @@ class Fold(Texts):
                 fact = self.evaluator.fact(node, self.scope)
                 # What gives nothing for this model gives nothing of its own type.
                 return spelled(fact.values[0]) if isinstance(fact, OneOf) and fact.plain and fact != EMPTY else node
-        if (beneath := self.reached_by(node.func)) is not None:
+        if (beneath := self.evaluator.reached_by(node.func, self.scope)) is not None:
             self.note(node, beneath)
         if isinstance(node.func, ast.Attribute):
             self.note(node, (METHOD, node.func.attr))
@@ -275,21 +278,6 @@ class Fold(Texts):
         if isinstance(fact, OneOf) and fact.plain and fact != EMPTY:
             return spelled(fact.values[0])
         return named_plainly(self.worked_out(cast(ast.expr, self.generic_visit(node))))
-
-    def reached_by(self, func: ast.expr) -> Key | None:
-        """What `kernel[grid](...)` and `Function.apply(...)` call with their arguments."""
-        inner = func.value if isinstance(func, ast.Subscript | ast.Attribute) else None
-        applies = isinstance(func, ast.Attribute) and func.attr == "apply"
-        if (
-            not isinstance(inner, ast.Name)
-            or inner.id in self.scope
-            or not (applies or isinstance(func, ast.Subscript))
-        ):
-            return None
-        home = home_of(self.evaluator.units, self.module, inner.id)
-        if home is None or home.definition is None:
-            return None
-        return (home.definition.module, f"{inner.id}{APPLIED}" if applies else f"{inner.id}{LAUNCHED}")
 
     def worked_out(self, node: ast.expr) -> ast.expr:
         """A name of a type, as text: a minifier may shorten the type's own."""
@@ -315,6 +303,7 @@ class Fold(Texts):
             home = home_of(self.evaluator.units, self.module, node.id)
             if home and home.definition:
                 self.gathered.escaped.add((home.definition.module, home.definition.name))
+        self.gathered.sets_by_name |= node.id == "setattr"
         if node.id == "cls" and self.self_of:
             self.gathered.escaped.add(self.self_of[1])
         fact = self.scope.get(node.id) if isinstance(node.ctx, ast.Load) else None
@@ -353,18 +342,23 @@ class Fold(Texts):
         """What a setting, or anything else that is known of an object, is."""
         if isinstance(node.ctx, ast.Load) and id(node) not in self.called:
             self.gathered.escaped.add((METHOD, node.attr))
+        before = self.evaluator.fact(node.value, self.scope)
         self.generic_visit(node)
         if node.attr == "__name__":
             return self.worked_out(node)
-        whole = self.evaluator.fact(node.value, self.scope)
+        whole = self.evaluator.fact(node.value, self.scope) if before is None else before
         self.wholes.told(node, whole)
         if isinstance(whole, Instance):
             setattr(node, KINDS, {whole.kind})
+        elif self.evaluator.is_of_others(node.value, self.scope):
+            setattr(node, KINDS, set())
         elif isinstance(whole, OneOf) and all(dataclasses.is_dataclass(value) for value in whole.values):
             setattr(node, KINDS, {type(value) for value in whole.values})
         fact = self.facts.attribute(whole, node.attr) if isinstance(node.ctx, ast.Load) else None
         if isinstance(fact, OneOf) and fact.plain:
             return spelled(fact.values[0])
+        if isinstance(fact, OneOf) and is_bare(fact.values, self.facts.closed):
+            return ast.Call(ast.Name(type(fact.values[0]).__name__, ast.Load()), [], [])
         return self.property_apart(node, whole) if isinstance(node.ctx, ast.Load) else node
 
     def property_apart(self, node: ast.Attribute, whole: Fact) -> ast.expr:

@@ -5,6 +5,8 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from torch import nn
+
 from paramgolf.bundle.known import Fact, Instance, Modules, OneOf, distinct, live
 
 Key = tuple[str, str]
@@ -42,6 +44,8 @@ class Gathered:
         """The names that something is taken apart into of which the class is not known."""
         self.returned: dict[Key, Fact] = {}
         """What functions at the top of a module give."""
+        self.sets_by_name = False
+        """Whether something sets attributes by name: modules may be put in the place of others."""
         self.overwritten: set[str] = set()
         """Attributes assigned from outside of their object."""
 
@@ -91,6 +95,10 @@ class Gathered:
         for ((module, name), attribute), facts in self.kept.items():
             kind = live(module, name)
             if not isinstance(kind, type) or attribute in self.overwritten:
+                continue
+            if self.sets_by_name and any(
+                isinstance(fact, Instance) and issubclass(fact.kind, nn.Module) for fact in facts
+            ):
                 continue
             if attribute in self.replaced and (issubclass(kind, tuple) or dataclasses.is_dataclass(kind)):
                 continue

@@ -1,12 +1,15 @@
 """What is known of what holds others: of its items one by one, or of what they have in common."""
 
 import ast
+import dataclasses
 import operator
 from collections.abc import Callable, Iterable
 from types import FunctionType
 from typing import Any, cast
 
 from paramgolf.bundle.known import Fact, Facts, Instance, Modules, OneOf, distinct, hints_of, live
+from paramgolf.bundle.plainer import is_path
+from paramgolf.bundle.slim import copied
 from paramgolf.bundle.units import Units, home_of
 
 Scope = dict[str, Fact]
@@ -17,6 +20,19 @@ AGREED = "agree"
 """The method that gives the first rank's values to all."""
 RANGES = frozenset({"range", "tl.range", "tl.static_range"})
 OVER_ITEMS: dict[str, Callable[..., Any]] = {"any": any, "all": all, "tuple": tuple, "len": len}
+
+
+FEW_PARTS = 4
+
+
+class Instead(ast.NodeTransformer):
+    """Puts expressions in the place of names."""
+
+    def __init__(self, values: dict[str, ast.expr]) -> None:
+        self.values = values
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return copied(self.values[node.id]) if node.id in self.values else node
 
 
 class OverItems:
@@ -61,6 +77,36 @@ class OverItems:
             key, value = (cast(OneOf, fact).values[0] for fact in pair)
             found[key] = value
         return OneOf((found,)) if found else None
+
+    def bound(self, target: ast.expr, items: ast.expr, scope: Scope) -> Scope:
+        """What is known of the names that each of `items` is bound to."""
+        if isinstance(target, ast.Name):
+            return {target.id: self.item(items, scope)}
+        if not isinstance(target, ast.Tuple) or not isinstance(items, ast.Call) or ast.unparse(items.func) != "zip":
+            return {}
+        both = zip(target.elts, items.args, strict=False)
+        return {name.id: self.item(given, scope) for name, given in both if isinstance(name, ast.Name)}
+
+    def apiece(self, node: ast.expr, scope: Scope) -> ast.List | None:
+        """A list that is made from a few parts of the configuration, each with its own expression; else None."""
+        if not isinstance(node, ast.ListComp) or len(node.generators) > 1 or node.generators[0].ifs:
+            return None
+        place = node.generators[0]
+        known = self.fact(place.iter, scope)
+        parts = known.values[0] if isinstance(known, OneOf) and len(known.values) == 1 else None
+        if type(parts) is not tuple or len(parts) > FEW_PARTS or not all(map(dataclasses.is_dataclass, parts)):
+            return None
+        if not isinstance(place.target, ast.Name) or not is_path(place.iter):
+            return None
+        each = [ast.Subscript(copied(place.iter), ast.Constant(n), ast.Load()) for n in range(len(parts))]
+        return ast.List([Instead({place.target.id: one}).visit(copied(node.elt)) for one in each], ast.Load())
+
+    def is_of_others(self, node: ast.expr, scope: Scope) -> bool:
+        """Whether `node` is a module or class of a library."""
+        home = (
+            home_of(self.units, self.module, node.id) if isinstance(node, ast.Name) and node.id not in scope else None
+        )
+        return home is not None and home.definition is None
 
     def of_items(self, node: ast.Call, func: ast.Attribute, scope: Scope, depth: int) -> Fact:
         """A call of a method that goes over what it has, or has been given."""

@@ -176,6 +176,14 @@ def config_parts(value: Any, without: Container[tuple[str, str]] = ()) -> Iterat
                 yield from config_parts(getattr(value, item.name), without)
 
 
+def is_bare(values: tuple[Any, ...], closed: Container[str]) -> bool:
+    """Whether there is one part of the configuration and it has no settings: one is as good as another."""
+    part = values[0] if len(values) == 1 else None
+    if not dataclasses.is_dataclass(part) or isinstance(part, type) or type(part).__name__ not in closed:
+        return False
+    return not dataclasses.fields(part)
+
+
 def is_class_constant(kind: type, name: str) -> bool:
     """Whether a class has a property or a plain value called `name`."""
     value = getattr(kind, name, ...)

@@ -15,9 +15,7 @@ class Plainer(ast.NodeTransformer):
         target, value = node.targets[0], node.value
         if len(node.targets) > 1 or not isinstance(target, ast.Tuple) or not isinstance(value, ast.Tuple):
             return node
-        kept = [
-            item.attr for item in target.elts if isinstance(item, ast.Attribute) and isinstance(item.value, ast.Name)
-        ]
+        kept = [item.attr for item in target.elts if isinstance(item, ast.Attribute) and is_path(item.value)]
         if not len(kept) == len(target.elts) == len(value.elts):
             return node
         if not all(is_path(item) and not attributes_in(item) & {*kept[:n]} for n, item in enumerate(value.elts)):
@@ -39,6 +37,14 @@ class Plainer(ast.NodeTransformer):
         target = test.left.target
         assigned = ast.Assign([ast.Name(target.id, ast.Store())], ast.Constant(None))
         return block if bound_first(block, target.id) else [ast.copy_location(assigned, node), *block]
+
+    def visit_ListComp(self, node: ast.ListComp) -> ast.expr:
+        """`[x for x in y]` is `[*y]`."""
+        self.generic_visit(node)
+        [first, *more] = node.generators
+        if more or first.ifs or first.is_async or ast.unparse(node.elt) != ast.unparse(first.target):
+            return node
+        return ast.List([ast.Starred(first.iter, ast.Load())], ast.Load()) if isinstance(node.elt, ast.Name) else node
 
     def visit_Tuple(self, node: ast.Tuple) -> ast.expr:
         self.generic_visit(node)

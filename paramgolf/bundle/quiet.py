@@ -35,6 +35,7 @@ QUIET_CALLS = frozenset(
         "isfinite",
         "isnan",
         "nonzero",
+        "clone",
         "flatten",
         "numel",
         "element_size",

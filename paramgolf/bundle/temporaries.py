@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from paramgolf.bundle.order import LOUD, comes_first, heads_of, is_loud, may_stand, only_names_before
-from paramgolf.bundle.quiet import called
+from paramgolf.bundle.quiet import called, is_quiet
 from paramgolf.bundle.slim import copied, with_part
 
 
@@ -86,7 +86,7 @@ class Temporaries:
     def is_silent(self, value: ast.expr) -> bool:
         """Whether making `value` does nothing, as far as that can be seen."""
         loud = [node for node in ast.walk(value) if isinstance(node, LOUD)]
-        return all(isinstance(node, ast.Call) and self.is_record(node) for node in loud)
+        return is_quiet(value) or all(isinstance(node, ast.Call) and self.is_record(node) for node in loud)
 
     def is_record(self, node: ast.expr) -> bool:
         """Whether an expression makes a named tuple from values that are given one by one."""

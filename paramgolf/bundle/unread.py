@@ -6,6 +6,7 @@ class of the object, only that class and its relatives are asked.
 
 import ast
 from collections.abc import Iterable, Iterator
+from enum import Enum
 from typing import Any
 
 from torch import nn
@@ -14,7 +15,7 @@ from paramgolf.bundle.known import Facts, OneOf, live
 from paramgolf.bundle.quiet import is_quiet
 from paramgolf.bundle.reach import mentions
 from paramgolf.bundle.records import WithoutFields, made_loudly
-from paramgolf.bundle.slim import BodiesFilled
+from paramgolf.bundle.slim import KINDS, BodiesFilled, keeps_annotations
 from paramgolf.bundle.units import Definition
 
 Dropped = frozenset[tuple[str, str]]
@@ -93,6 +94,8 @@ def unread_names(definitions: Iterable[Definition], facts: Facts) -> Dropped:
         elif item.name in facts.named and (issubclass(kind, tuple) or (item.name not in whole and not listed)):
             names |= {part.target.id for part in declared_fields(item.node) if isinstance(part.target, ast.Name)}
             names -= {name for owner, name in loud if owner == item.name} | facts.altered
+        if not keeps_annotations(item.node) and not issubclass(kind, Enum):
+            names |= {name for part in item.node.body for name in constants_given(part)}
         found |= {(item.name, name) for name in names - facts.changed if not readers.may_read(kind, name)}
     return frozenset(found)
 
@@ -129,6 +132,14 @@ OWN = frozenset({"self", "ctx"})
 """What methods, and functions of autograd, call the object that they keep attributes in."""
 
 
+def constants_given(part: ast.stmt) -> Iterator[str]:
+    """The name that a statement gives a value that does nothing, one name alone."""
+    targets = part.targets if isinstance(part, ast.Assign) else [part.target] if isinstance(part, ast.AnnAssign) else []
+    value = part.value if isinstance(part, ast.Assign | ast.AnnAssign) else None
+    if value is not None and len(targets) == 1 and isinstance(targets[0], ast.Name) and is_quiet(value):
+        yield targets[0].id
+
+
 class WithoutUnread(BodiesFilled):
     """Leaves out of a class what nobody reads."""
 
@@ -151,6 +162,8 @@ class WithoutUnread(BodiesFilled):
 
     def kept(self, node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> ast.stmt | None:
         """An assignment, unless its attribute is unread and making its value does nothing else."""
+        if {*constants_given(node)} & self.names:
+            return None
         for target, value in assignments_to_attributes(node):
             own = isinstance(target.value, ast.Name) and target.value.id in OWN
             if own and target.attr in self.names and (self.module or is_quiet(value, self.quiet)):
@@ -158,9 +171,26 @@ class WithoutUnread(BodiesFilled):
         return node
 
 
+class WithoutOthers(BodiesFilled):
+    """Leaves out what is assigned to attributes of other objects that nobody reads."""
+
+    def __init__(self, dropped: Dropped, quiet: frozenset[str]) -> None:
+        self.dropped = dropped
+        self.quiet = quiet
+
+    def visit_Assign(self, node: ast.Assign) -> ast.stmt | None:
+        for target, value in assignments_to_attributes(node):
+            kinds = getattr(target, KINDS, None) or ()
+            gone = all(any((base.__name__, target.attr) in self.dropped for base in kind.__mro__) for kind in kinds)
+            if kinds and gone and is_quiet(value, self.quiet):
+                return None
+        return node
+
+
 def without_unread(node: ast.stmt, module: str, dropped: Dropped, facts: Facts) -> ast.stmt:
     """A definition of `module`, changed in place, without what nobody reads."""
     node = WithoutFields(dropped, facts.named).visit(node)
+    node = WithoutOthers(dropped, facts.quiet).visit(node)
     if isinstance(node, ast.ClassDef) and any(kind == node.name for kind, _ in dropped):
         result: Any = WithoutUnread(live(module, node.name), dropped, facts.quiet).visit(node)
         return result if isinstance(result, ast.stmt) else ast.Pass()

@@ -21,7 +21,7 @@ from paramgolf.bundle.applied import (
     operators_described,
 )
 from paramgolf.bundle.evaluator import is_silent
-from paramgolf.bundle.guards import OTHERS
+from paramgolf.bundle.guards import OTHERS, attributes_held
 from paramgolf.bundle.passed import decorators, methods_called_by_us, passes_arguments
 from paramgolf.bundle.quiet import is_quiet
 from paramgolf.bundle.reach import mentioned_strings
@@ -100,7 +100,8 @@ def takers_of(definitions: list[Definition]) -> dict[str, list[Taker]]:
                 takers[f".{method.name}"].append(Taker(method, skips))
             elif method.name != "__init__":
                 others.add(method.name)
-    return {name: group for name, group in takers.items() if name.removeprefix(".") not in others}
+    held = {f".{name}" for item in definitions for name in attributes_held(item.node)}
+    return {name: group for name, group in takers.items() if name.removeprefix(".") not in others and name not in held}
 
 
 def same_parameters(one: Taker, other: Taker) -> bool:
@@ -125,7 +126,7 @@ class Uses:
         self.functions = {item.name: item.node for item in definitions if is_applied(item.node)}
         for item in definitions:
             called = {id(mark.value) for mark in getattr(item.node, "decorator_list", ()) if describes(mark)}
-            self.otherwise |= set(local_names(item.node))
+            self.otherwise |= set(local_names(item.node)) & set(names_read(item.node))
             for node in evaluated_nodes(item.node):
                 if isinstance(node, ast.Call):
                     called |= {id(node.func), id(names_reached(node.func, self.functions))}
@@ -158,6 +159,11 @@ def evaluated_nodes(node: ast.AST) -> Iterator[ast.AST]:
     for child in ast.iter_child_nodes(node):
         if not any(child is other for other in skipped):
             yield from evaluated_nodes(child)
+
+
+def names_read(node: ast.stmt) -> Iterator[str]:
+    """Names that a definition reads."""
+    yield from (inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load))
 
 
 def local_names(node: ast.stmt) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """One layer: attention and feed-forward, each with its norm, as the stream wants them."""
 
-from functools import partial
+from collections.abc import Iterable
 from typing import Any, cast
 
 import torch
@@ -15,7 +15,7 @@ from paramgolf.model.kernels.own_value import without_own_value
 from paramgolf.model.kernels.query_key import Projected, queries_keys_values
 from paramgolf.model.kernels.reworked_attention import SUMS_TURN, SUMS_WIDTH, attention_sums_run, reworked_attention
 from paramgolf.model.kernels.stream_product import stream_product
-from paramgolf.model.slots import Half, Pass, PerLayer, SoftmaxCore, Tap
+from paramgolf.model.slots import Pass, SoftmaxCore, Tap
 from paramgolf.parts import Part, Role, project_together, wide_matrix
 
 
@@ -24,9 +24,8 @@ def rms_norm(x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:])
 
 
-def built_for(fillers: tuple[PerLayer, ...], config: GPTConfig, layer: int) -> nn.ModuleList:
-    """The modules that `fillers` want in `layer`, in order."""
-    modules = (filler.build(config.dims, layer) for filler in fillers)
+def those_wanted(modules: Iterable[nn.Module | None]) -> nn.ModuleList:
+    """Without the places of those that a layer has no use for."""
     return nn.ModuleList(module for module in modules if module is not None)
 
 
@@ -51,18 +50,18 @@ class Attention(Part):
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
         dims = config.dims
-        make = partial(config.linear, role=Role.ATTENTION)
-        self.dim, self.head_dim = dims.dim, dims.head_dim
-        self.q = make(dims.dim, dims.dim, init=config.init)
-        self.k = make(dims.dim, dims.kv_heads * dims.head_dim, init=config.init)
-        self.v = make(dims.dim, dims.kv_heads * dims.head_dim, init=config.init)
-        self.out = make(dims.dim, dims.dim, init=config.init_out)
+        make, role = config.linear, Role.ATTENTION
+        self.dim, self.head_dim, self.kv_heads = dims.dim, dims.head_dim, dims.kv_heads
+        self.q = make(dims.dim, dims.dim, role=role, init=config.init)
+        self.k = make(dims.dim, dims.kv_heads * dims.head_dim, role=role, init=config.init)
+        self.v = make(dims.dim, dims.kv_heads * dims.head_dim, role=role, init=config.init)
+        self.out = make(dims.dim, dims.dim, role=role, init=config.init_out)
         self.q.heads, self.k.heads, self.v.heads = dims.heads, dims.kv_heads, dims.kv_heads
         self.core = config.attention.build(dims, layer)
         self.window = config.windows[layer]
-        self.on_qk = built_for(config.on_qk, config, layer)
-        self.on_value = built_for(config.on_value, config, layer)
-        self.on_heads = built_for(config.on_heads, config, layer)
+        self.on_qk = those_wanted([filler.build(dims, layer) for filler in config.on_qk])
+        self.on_value = those_wanted([filler.build(dims, layer) for filler in config.on_value])
+        self.on_heads = those_wanted([filler.build(dims, layer) for filler in config.on_heads])
         self.one_pass_qk = (
             "queries_keys" in config.fused
             and kinds(self.on_qk) == ONE_PASS_QK
@@ -124,7 +123,7 @@ class Attention(Part):
         gate: Any = self.on_heads[1]
         wide, turn = self.wide(x), (rotation.cos, rotation.sin, query.gain)
         logits = gate.logits(Tap(lead, x))
-        return reworked_attention(wide, turn, logits, self.k.heads, documents, (gate.sharpness, gate.height))
+        return reworked_attention(wide, turn, logits, self.kv_heads, documents, (gate.sharpness, gate.height))
 
     def projects_in_one_pass(self, x: Tensor, now: Pass) -> bool:
         """Whether a kernel does all that is between the wide product and attention."""
@@ -146,7 +145,7 @@ class Attention(Part):
                 rotation.cos,
                 rotation.sin,
                 query.gain,
-                self.k.heads,
+                self.kv_heads,
                 tapped=len(self.on_heads) > 0,
                 spread=self.spreads and getattr(now.plan, "takes_spread", False),
             )
@@ -174,22 +173,17 @@ class Block(Part):
 
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
-        self.on_read = built_for(config.on_read, config, layer)
-        self.on_norm = built_for(config.on_norm, config, layer)
+        dims = config.dims
+        self.on_read = those_wanted([filler.build(dims, layer) for filler in config.on_read])
+        self.on_norm = those_wanted([filler.build(dims, layer) for filler in config.on_norm])
         self.attention = Attention(config, layer)
-        self.mlp = config.mlp.build(config.dims, layer, config.parameters)
-        self.on_attention = self.branch(config, layer, "attention")
-        self.on_mlp = self.branch(config, layer, "mlp")
+        self.mlp = config.mlp.build(dims, layer, config.parameters)
+        self.on_attention = those_wanted([filler.build(dims, layer, "attention") for filler in config.on_branch])
+        self.on_mlp = those_wanted([filler.build(dims, layer, "mlp") for filler in config.on_branch])
         self.folds = "scales" in config.fused
         self.one_pass_read = (
             "mix" in config.fused and kinds(self.on_read) == ("mix",) and kinds(self.on_norm) in ONE_PASS_NORMS
         )
-
-    @staticmethod
-    def branch(config: GPTConfig, layer: int, half: Half) -> nn.ModuleList:
-        """The modules on what one half writes."""
-        modules = (filler.build(config.dims, layer, half) for filler in config.on_branch)
-        return nn.ModuleList(module for module in modules if module is not None)
 
     def reads_at_once(self, x: Tensor) -> bool:
         """Whether a kernel does all of `hear` and the norm after it, a `now.merge` included."""
@@ -202,7 +196,7 @@ class Block(Part):
             streams: tuple[Tensor, ...] = (x, now.x0)
             merge, now.merge = now.merge, None
             if isinstance(merge, Merge):
-                streams, mix = (x, merge.stream, now.x0), torch.cat((mix[:1] * merge.share, mix[1:]))
+                streams, mix = (x, merge.joining, now.x0), torch.cat((mix[:1] * merge.share, mix[1:]))
             kept = isinstance(merge, list)
             now.ready = mixed_norm(streams, mix, self.factor, self.attention.lead, goes_on=goes_on, passes=kept)
             if isinstance(merge, list):

@@ -131,5 +131,5 @@ class GPTConfig:
     @property
     def parameters(self) -> Parameters:
         """What the blocks' matrices are made from."""
-        made_from = Parameters(self.linear, self.init, self.init_out, self.activation, "feed_forward" in self.fused)
-        return made_from._replace(eight_bits="fp8" in self.fused, adds="sums" in self.fused)
+        fused, eight_bits, adds = "feed_forward" in self.fused, "fp8" in self.fused, "sums" in self.fused
+        return Parameters(self.linear, self.init, self.init_out, self.activation, fused, eight_bits, adds)

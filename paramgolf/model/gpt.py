@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from paramgolf.batch import Batch
 from paramgolf.errors import UsageError
 from paramgolf.model.attention import plan
-from paramgolf.model.block import Block, kinds, rms_norm
+from paramgolf.model.block import Block, kinds, rms_norm, those_wanted
 from paramgolf.model.config import GPTConfig
 from paramgolf.model.kernels import kernel_takes
 from paramgolf.model.kernels.eight_bits import takes_eight_bits
@@ -34,10 +34,10 @@ class GPT(Part):
         """dtype of the residual and of matrix products; the trainer sets bf16 on a GPU."""
         self.order = tuple(config.order(config.layers, 0.0))
         dims = config.dims
-        self.add_module("embedding", cast(nn.Module, config.embedding.build(dims)))
-        self.on_embed = nn.ModuleList(module for f in config.on_embed if (module := f.build(dims)) is not None)
-        self.on_input = nn.ModuleList(module for f in config.on_input if (module := f.build(dims)) is not None)
-        self.on_step = nn.ModuleList(filler.build(dims) for filler in config.on_step)
+        self.embedding = config.embedding.build(dims)
+        self.on_embed = those_wanted([filler.build(dims) for filler in config.on_embed])
+        self.on_input = those_wanted([filler.build(dims) for filler in config.on_input])
+        self.on_step = those_wanted([filler.build(dims) for filler in config.on_step])
         self.stream = config.stream.build(dims)
         self.stream.fused = "lanes" in config.fused
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.layers))

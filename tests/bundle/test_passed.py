@@ -17,6 +17,7 @@ from paramgolf.bundle.passed import assumed_fields, known_fields, known_paramete
 from paramgolf.bundle.reach import Reached
 from paramgolf.bundle.units import read_unit
 from paramgolf.lab.launch import asked_run
+from paramgolf.model.block import Block
 from paramgolf.techniques.data.packed import Packed
 
 HOME = "paramgolf.batch"
@@ -249,3 +250,21 @@ def test_methods_and_constants_that_no_class_below_replaces_are_known(below: str
     facts.classes = classes_of(program)
     text = ast.unparse(folded(unit.definitions["sample"].node, facts, {home: unit}, home, gathered))
     assert text.endswith("return (True, False, 'plain')") == known, text
+
+
+def test_a_module_that_something_may_replace_by_name_is_not_known():
+    source = """
+    class Block:
+        def __init__(self):
+            self.inner = Attention()
+    class Attention:
+        pass
+    """
+    home = "paramgolf.model.block"
+    for more in ("", "def hang(x, name, y):\n    setattr(x, name, y)\n"):
+        unit = read_unit(home, ast.parse(textwrap.dedent(source) + more))
+        gathered = Gathered()
+        facts = Facts(asked_run("baseline"), closed=frozenset())
+        for item in unit.definitions.values():
+            folded(item.node, facts, {home: unit}, home, gathered)
+        assert ((Block, "inner") in gathered.attributes()) != bool(more)

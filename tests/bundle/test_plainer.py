@@ -18,6 +18,11 @@ from paramgolf.bundle.plainer import plainer
         ("return (1, *(2, 3), *[4], *x)", "return (1, 2, 3, 4, *x)"),
         ("f(*(1, 2), x)", "f(1, 2, x)"),
         ("a, *b = x", None),
+        ("return [y for y in x]", "return [*x]"),
+        ("return [y for y in x if y]", None),
+        ("return [x for y in x]", None),
+        ("return [y for (y, z) in x]", None),
+        ("self.a.b, self.c = x, y", "self.a.b = x\n    self.c = y"),
     ],
 )
 def test_plainer_words(before: str, after: str | None):

@@ -8,12 +8,14 @@ import pytest
 from paramgolf.bundle.amalgamate import amalgamate
 from paramgolf.bundle.known import Facts, Instance, Modules, config_parts
 from paramgolf.bundle.observed import attributes_set_later, observed_attributes, outlined
+from paramgolf.bundle.slim import KINDS
 from paramgolf.bundle.units import Definition
 from paramgolf.bundle.unread import spared, unread_names, without_unread
 from paramgolf.lab.launch import asked_run
 from paramgolf.model.attention import AttentionPlan
 from paramgolf.model.block import Attention, Block
 from paramgolf.model.gpt import GPT
+from paramgolf.train.clock import Clock
 from paramgolf.train.config import TrainConfig
 
 CLOCK = "paramgolf.train.clock"
@@ -112,3 +114,19 @@ def test_lists_of_modules_are_seen_unless_something_changes_them():
     assert observed_attributes(model, [])[Attention, "on_qk"] == Modules(tuple(kinds))
     for change in ("x.on_qk.append(1)", "x.on_qk[0] = 1", "del x.on_qk[0]"):
         assert (Attention, "on_qk") not in observed_attributes(model, [definition(change)])
+
+
+def test_constants_of_classes_and_what_others_are_given_go_where_nobody_reads_them(facts: Facts):
+    item = definition(
+        "class Clock:\n    lost = 'word'\n    kept = 'other'\n    def read(self):\n        return self.kept"
+    )
+    other = definition("def f(clock):\n    clock.lost = 1\n    clock.kept = 2\n    clock.lost = print()")
+    dropped = unread_names([item, other], facts)
+    assert dropped == {("Clock", "lost")}
+    assert "lost" not in ast.unparse(without_unread(item.node, CLOCK, dropped, facts))
+    assert ast.unparse(without_unread(other.node, CLOCK, dropped, facts)) == ast.unparse(other.node), "of what class?"
+    for node in ast.walk(other.node):
+        if isinstance(node, ast.Attribute):
+            setattr(node, KINDS, {Clock})
+    text = ast.unparse(without_unread(other.node, CLOCK, dropped, facts))
+    assert text.splitlines()[1:] == ["    clock.kept = 2", "    clock.lost = print()"]

@@ -49,6 +49,7 @@ def test_what_then_is_unused_goes_too():
         "@other\ndef callee(a):\n    return 1\ndef caller(x):\n    return callee(x)",
         "def callee(a):\n    return locals()\ndef caller(x):\n    return callee(x)",
         "class Batch:\n    def segments(self, a):\n        return 1\n    def other(self, x):\n        x.segments(*x)",
+        "class Batch:\n    segments: object\nclass Other:\n    def segments(self, a):\n        return 1",
         "class Batch:\n\n    def items(self, a):\n        return 1\ndef caller(x):\n    return x.items(2)",
     ],
 )

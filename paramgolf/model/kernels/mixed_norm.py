@@ -38,7 +38,7 @@ class Normed(NamedTuple):
 class Merge(NamedTuple):
     """A stream to be blended into the residual: share[0] ⊙ residual + share[1] ⊙ stream."""
 
-    stream: Tensor
+    joining: Tensor
     """(B, T, D)."""
     share: Tensor
     """(2, D) fp32."""
