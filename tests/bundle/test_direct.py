@@ -38,13 +38,21 @@ def fold(units: Units, body: str) -> str:
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("return run.data.loader.build(x, seed=3)", "return Sequential_build(run.data.loader, x, seed=3)"),
+        ("return run.data.loader.build(x, seed=3)", "return Sequential_build(Sequential(), x, seed=3)"),
         ("return run.model.softcap(x)", "return TanhSoftcap_call(run.model.softcap, x)"),
         ("return run.optim.matrix.momentum_at(x)", "return MuonConfig_momentum_at(run.optim.matrix, x)"),
         ("return run.model.dims", "return GPTConfig_dims(run.model)"),
         (
-            "return [filler.build(x) for filler in run.model.on_qk]",
-            "return [filler.build(x) for filler in run.model.on_qk]",
+            "return (filler.build(x) for filler in run.model.on_qk)",
+            "return (filler.build(x) for filler in run.model.on_qk)",
+        ),
+        (
+            "return [filler.build(x) for filler in run.model.on_qk[1:]]",
+            "return [filler.build(x) for filler in run.model.on_qk[1:]]",
+        ),
+        (
+            "return [filler.build(x) for filler in run.model.on_read]",
+            "return [X0Mix_build(run.model.on_read[0], x)]",
         ),
         ("return x.build(run)", "return x.build(run)"),
         ("return x(run).loader.build(x)", "return x(run).loader.build(x)"),
