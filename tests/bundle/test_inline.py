@@ -216,6 +216,8 @@ def test_a_method_that_a_library_may_call_stays():
         ("y = f(x)\nreturn g(x) + y", "y = f(x)\nreturn g(x) + y"),
         ("y = 2\nreturn f(x)", "return f(x)"),
         ("y = f(x)\nreturn 1", "y = f(x)\nreturn 1"),
+        ("y = x.clone()\nreturn 1", "return 1"),
+        ("y = x.pop()\nreturn 1", "y = x.pop()\nreturn 1"),
         ("y = x\nx = 3\nreturn y", "y = x\nx = 3\nreturn y"),
         ("a, b = (f(x), g(x))\nreturn a", "a = f(x)\nb = g(x)\nreturn a"),
         ("a, b = (1, x)\na, b = (b, a)\nreturn a", "a = 1\nb = x\na, b = (b, a)\nreturn a"),
