@@ -35,7 +35,7 @@ def bundle_command(
     settings
         Change one setting of the preset, as optim.matrix.lr=0.03; may be repeated.
     packing
-        How code is compressed and stands in the file: mixed (context mixing, smallest, unpacks in 10 to 20 seconds),
+        How code is compressed and stands in the file: mixed (context mixing, smallest, unpacks in 15 to 35 seconds),
         dense (brotli or LZMA as latin-1 characters) or base85 (the same in printable characters, 22 % larger).
     proof
         Run the bundle and the package at reduced size and compare every number; --no-proof leaves it out.

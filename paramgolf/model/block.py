@@ -186,11 +186,11 @@ class Block(Part):
         )
 
     def reads_at_once(self, x: Tensor) -> bool:
-        """Whether a kernel does all of `hear` and the norm after it, a `now.merge` included."""
+        """Whether a kernel does all of `read_residual` and the norm after it, a `now.merge` included."""
         return self.one_pass_read and kernel_takes(x)
 
-    def hear(self, x: Tensor, now: Pass, *, goes_on: bool = True) -> Tensor:
-        """What the block takes the residual to be, if that `goes_on`; else at least what `heed` knows it by."""
+    def read_residual(self, x: Tensor, now: Pass, *, goes_on: bool = True) -> Tensor:
+        """What the block takes the residual to be, if that `goes_on`; else at least what `attend` knows it by."""
         if self.reads_at_once(x):
             mix: Tensor = cast(Any, self.on_read[0]).mix
             streams: tuple[Tensor, ...] = (x, now.x0)
@@ -213,7 +213,7 @@ class Block(Part):
             x = part(x)
         return x
 
-    def heed(self, x: Tensor, now: Pass, *, stream: Tensor | None = None) -> Tensor:
+    def attend(self, x: Tensor, now: Pass, *, stream: Tensor | None = None) -> Tensor:
         """What attention writes, added to `stream` where one is given."""
         ready = now.ready if now.ready is not None and now.ready.residual is x else None
         normed = self.normed(x) if ready is None else ready.whole
@@ -228,11 +228,11 @@ class Block(Part):
 
     def attended(self, x: Tensor, now: Pass) -> Tensor:
         """The residual and what attention writes."""
-        return self.heed(x, now, stream=x)
+        return self.attend(x, now, stream=x)
 
-    def overhear(self, x: Tensor, now: Pass) -> Tensor:
+    def attend_alone(self, x: Tensor, now: Pass) -> Tensor:
         """What attention writes of a residual that the block does not add to."""
-        return self.heed(self.hear(x, now, goes_on=False), now)
+        return self.attend(self.read_residual(x, now, goes_on=False), now)
 
     def think(self, x: Tensor, stream: Tensor | None = None) -> Tensor:
         """What the feed-forward writes, added to `stream` where one is given."""

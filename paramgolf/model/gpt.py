@@ -118,7 +118,7 @@ class GPT(Part):
             else:
                 for part, memory in zip(self.on_step, memories, strict=True):
                     lanes = self.stream.receive(lanes, lambda x: part(x, place, len(self.order), memory))  # noqa: B023
-            lanes = self.stream.through(layer, block, lanes, now)
+            lanes = self.stream.run_block(layer, block, lanes, now)
         return rms_norm(self.stream.finish(lanes))
 
     def logits(self, x: Tensor) -> Tensor:

@@ -117,27 +117,30 @@ class OnStep(Protocol):
 class Sublayers(Protocol):
     """One block seen from the stream: how it reads the residual, and its two halves."""
 
-    def hear(self, x: Tensor, now: Pass) -> Tensor:
+    def read_residual(self, x: Tensor, now: Pass) -> Tensor:
         """What the block takes the residual to be."""
 
-    def heed(self, x: Tensor, now: Pass) -> Tensor:
+    def attend(self, x: Tensor, now: Pass) -> Tensor:
         """Norm, attention, branch scaling: (B, T, D) -> what to add."""
 
     def think(self, x: Tensor) -> Tensor:
         """Norm, feed-forward, branch scaling: (B, T, D) -> what to add."""
 
-    def overhear(self, x: Tensor, now: Pass) -> Tensor:
-        """`heed` of `hear`, where nothing else is made of what was read."""
+    def attend_alone(self, x: Tensor, now: Pass) -> Tensor:
+        """`attend` of `read_residual`, where nothing else is made of what was read."""
 
     def attended(self, x: Tensor, now: Pass) -> Tensor:
-        """x + `heed` of x, in one piece where that can be."""
+        """x + `attend` of x, in one piece where that can be."""
 
     def thought(self, x: Tensor) -> Tensor:
         """x + `think` of x, in one piece where that can be."""
 
 
 class StreamModule(Part):
-    """One residual lane, read and written by each half in turn. A lane that is alone is read by `block.hear` alone."""
+    """One residual lane, read and written by each half in turn.
+
+    A lane that is alone is read by `block.read_residual` alone.
+    """
 
     fused = False
     """Whether a kernel may do its step."""
@@ -150,9 +153,9 @@ class StreamModule(Part):
         """Apply what `model.on_step` brings; by default to the first lane."""
         return (rework(lanes[0]), *lanes[1:])
 
-    def through(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...], now: Pass) -> tuple[Tensor, ...]:
+    def run_block(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...], now: Pass) -> tuple[Tensor, ...]:
         """Run one block."""
-        return (block.thought(block.attended(block.hear(lanes[0], now), now)),)
+        return (block.thought(block.attended(block.read_residual(lanes[0], now), now)),)
 
     def finish(self, lanes: tuple[Tensor, ...]) -> Tensor:
         """The residual that goes to the head."""

@@ -45,9 +45,9 @@ class ParallelHalvesStream(StreamModule):
         super().__init__()
         self.begins = begins
 
-    def through(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...], now: Pass) -> tuple[Tensor, ...]:
+    def run_block(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...], now: Pass) -> tuple[Tensor, ...]:
         """Run one block."""
         if layer < self.begins:
-            return super().through(layer, block, lanes, now)
-        u = block.hear(lanes[0], now)
-        return (u + block.heed(u, now) + block.think(u),)
+            return super().run_block(layer, block, lanes, now)
+        u = block.read_residual(lanes[0], now)
+        return (u + block.attend(u, now) + block.think(u),)

@@ -66,14 +66,14 @@ class SerialLanesStream(StreamModule):
             return (rework(lanes[0]),)
         return torch.unbind(rework(torch.stack(lanes)))
 
-    def through(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...], now: Pass) -> tuple[Tensor, ...]:
+    def run_block(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...], now: Pass) -> tuple[Tensor, ...]:
         """Attention from the first lane, then the feed-forward from the second."""
         if len(lanes) == 1:
-            return super().through(layer, block, lanes, now)
+            return super().run_block(layer, block, lanes, now)
         keep, write = self.keep[layer].to(lanes[0].dtype), self.write[layer].to(lanes[0].dtype)
-        a = block.heed(block.hear(lanes[0], now), now)
+        a = block.attend(block.read_residual(lanes[0], now), now)
         lanes = tuple(keep[0] * lane + write[0, i] * a for i, lane in enumerate(lanes))
-        m = block.think(block.hear(lanes[1], now))
+        m = block.think(block.read_residual(lanes[1], now))
         return tuple(keep[1] * lane + write[1, i] * m for i, lane in enumerate(lanes))
 
     def finish(self, lanes: tuple[Tensor, ...]) -> Tensor:

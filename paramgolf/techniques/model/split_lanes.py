@@ -55,12 +55,12 @@ class SplitLanesStream(StreamModule):
         """Split before the first layer that has two lanes."""
         return lanes * 2 if len(lanes) == 1 and layer >= self.opens else lanes
 
-    def through(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...], now: Pass) -> tuple[Tensor, ...]:
+    def run_block(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...], now: Pass) -> tuple[Tensor, ...]:
         """Each half on its own lane."""
         if len(lanes) == 1:
-            return super().through(layer, block, lanes, now)
-        u = block.hear(lanes[0], now)
-        return u + block.heed(u, now), lanes[1] + block.think(lanes[1])
+            return super().run_block(layer, block, lanes, now)
+        u = block.read_residual(lanes[0], now)
+        return u + block.attend(u, now), lanes[1] + block.think(lanes[1])
 
     def finish(self, lanes: tuple[Tensor, ...]) -> Tensor:
         """The lanes, weighed."""

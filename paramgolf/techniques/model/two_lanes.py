@@ -68,11 +68,11 @@ class TwoLanesStream(StreamModule):
         """Split before the first layer that has two lanes."""
         return lanes * 2 if len(lanes) == 1 and layer >= self.opens else lanes
 
-    def through(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...], now: Pass) -> tuple[Tensor, ...]:
+    def run_block(self, layer: int, block: Sublayers, lanes: tuple[Tensor, ...], now: Pass) -> tuple[Tensor, ...]:
         """Both halves read the old lanes and write the new ones."""
         if len(lanes) == 1:
-            return super().through(layer, block, lanes, now)
-        a, m = block.overhear(lanes[0], now), block.think(lanes[1])
+            return super().run_block(layer, block, lanes, now)
+        a, m = block.attend_alone(lanes[0], now), block.think(lanes[1])
         if self.fused and kernel_takes(a):
             return lane_step(lanes, a, m, self.keep[layer], self.write[layer])
         keep, write = self.keep[layer].to(lanes[0].dtype), self.write[layer].to(lanes[0].dtype)

@@ -29,10 +29,10 @@ def mlp(x: Tensor) -> Tensor:
 
 
 BLOCK: Any = SimpleNamespace(
-    hear=lambda x, now: mix(x),
-    heed=lambda x, now: attention(x),
+    read_residual=lambda x, now: mix(x),
+    attend=lambda x, now: attention(x),
     think=mlp,
-    overhear=lambda x, now: attention(mix(x)),
+    attend_alone=lambda x, now: attention(mix(x)),
     attended=lambda x, now: x + attention(x),
     thought=lambda x: x + mlp(x),
 )
@@ -52,7 +52,7 @@ def built(stream: Any) -> StreamModule:
 def run(module: StreamModule, layers: range, x: Tensor) -> Tensor:
     lanes: tuple[Tensor, ...] = (x,)
     for layer in layers:
-        lanes = module.through(layer, BLOCK, module.enter(layer, lanes), NOW)
+        lanes = module.run_block(layer, BLOCK, module.enter(layer, lanes), NOW)
     return module.finish(lanes)
 
 
