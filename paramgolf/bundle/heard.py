@@ -1,26 +1,18 @@
-"""What a script tells: the lines of its log, and the numbers of its result. The rest is not gathered.
+"""What a script tells: lines of its log. The rest is not gathered.
 
 In the package, an event is a dictionary that any listener may look into, and the log finds the function for its kind in
 a table. A script has one listener: where an event is emitted, it calls the function that writes its lines.
 """
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import cast
 
 from paramgolf.bundle.slim import BodiesFilled, copied
 from paramgolf.bundle.tidy import simplified
 from paramgolf.bundle.units import Definition, Unit, Units, home_of
 
-LOG_MODULE, LOG_TABLE, EVENT, RESULT = "paramgolf.challenge_log", "GRAMMAR", "event", "Result"
-TOLD = frozenset(
-    {
-        *("preset", "seed", "params", "steps", "train_seconds", "eval_seconds", "val_bpb_raw", "val_bpb_export"),
-        *("val_bpb", "val_loss", "artifact_bytes", "code_bytes", "total_bytes"),
-    }
-)
-"""Fields of `Result` that a script writes; a run of the package writes all."""
-
+LOG_MODULE, LOG_TABLE, EVENT = "paramgolf.challenge_log", "GRAMMAR", "event"
 SETTINGS = frozenset({"tokenizer", "dataset", "heads", "tied", "val_pattern", "backend", "batch_tokens"})
 """Values of events; the lines that show them say what the configuration of a script says, or where it lay and ran."""
 UNREAD_KINDS = frozenset({"warmup", "trained"})
@@ -81,8 +73,7 @@ def shown(units: Units, name: str, seen: set[str]) -> frozenset[str]:
 def quieter(units: Units) -> dict[str, Unit]:
     """The package with its log written where events are emitted, and without what nobody is told."""
     writers, heard = log_writers(units), heard_events(units)
-    spread = {kind for unit in units.values() for item in unit.definitions.values() for kind in spread_kinds(item.node)}
-    rewrite, wider = Unheard(heard, writers), Told(units, {writers[kind] for kind in spread & writers.keys()})
+    rewrite, wider = Unheard(heard, writers), Told(units)
     new = {}
     for module, unit in units.items():
         changed: dict[str, Definition] = {}
@@ -96,23 +87,9 @@ def quieter(units: Units) -> dict[str, Unit]:
     return new
 
 
-def spread_kinds(node: ast.stmt) -> Iterator[str]:
-    """Kinds of events that are emitted with `**values`, which may hold more than their lines show."""
-    calls = (inner for inner in ast.walk(node) if isinstance(inner, ast.Call) and inner.args)
-    for call in calls:
-        spread = any(item.arg is None for item in call.keywords) and ast.unparse(call.func).endswith(".emit")
-        if spread and isinstance(call.args[0], ast.Constant):
-            yield str(call.args[0].value)
-
-
 def says_something(node: ast.stmt) -> bool:
-    """Whether a definition emits events, or has to do with results."""
-    return any(
-        (isinstance(inner, ast.Attribute) and inner.attr == "emit")
-        or (isinstance(inner, ast.Name) and inner.id == RESULT)
-        or (isinstance(inner, ast.ClassDef) and inner.name == RESULT)
-        for inner in ast.walk(node)
-    )
+    """Whether a definition emits events."""
+    return any(isinstance(inner, ast.Attribute) and inner.attr == "emit" for inner in ast.walk(node))
 
 
 def log_writers(units: Units) -> dict[str, str]:
@@ -132,15 +109,12 @@ def plain_parameters(node: ast.FunctionDef) -> list[str]:
 class Told(ast.NodeTransformer):
     """Gives functions of an event, in the module of the log, a parameter for each value that they look up."""
 
-    def __init__(self, units: Units, writers: set[str]) -> None:
+    def __init__(self, units: Units) -> None:
         self.units = units
-        self.writers = writers
-        """Functions that may be given more than they look up."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
         names = sorted(shown(self.units, node.name, set()))
-        more = ast.arg("_") if node.name in self.writers else None
-        node.args = ast.arguments([], [], None, [ast.arg(name) for name in names], [None] * len(names), more, [])
+        node.args = ast.arguments([], [], None, [ast.arg(name) for name in names], [None] * len(names), None, [])
         self.generic_visit(node)
         return node
 
@@ -159,7 +133,7 @@ class Told(ast.NodeTransformer):
 
 
 class Unheard(BodiesFilled):
-    """Leaves out events, and what of events and results, that nobody is told; hands on the lines of the others."""
+    """Leaves out events, and what of events, that nobody is told; hands on the lines of the others."""
 
     def __init__(self, heard: Heard, writers: Mapping[str, str]) -> None:
         self.heard = heard
@@ -176,18 +150,4 @@ class Unheard(BodiesFilled):
         call.keywords = [item for item in call.keywords if item.arg is None or item.arg in self.heard[str(kind)]]
         lines = ast.Call(ast.Name(self.writers[str(kind)], ast.Load()), [], call.keywords)
         node.value = ast.Call(ast.Attribute(call.func.value, "tell", ast.Load()), [lines], [])
-        return node
-
-    def visit_Call(self, node: ast.Call) -> ast.expr:
-        self.generic_visit(node)
-        if isinstance(node.func, ast.Name) and node.func.id == RESULT:
-            node.keywords = [item for item in node.keywords if item.arg in TOLD]
-        return node
-
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.stmt:
-        self.generic_visit(node)
-        if node.name == RESULT:
-            fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
-            untold = [item for item in fields if ast.unparse(item.target) not in TOLD]
-            node.body = [item for item in node.body if item not in untold]
         return node

@@ -137,10 +137,7 @@ class Sublayers(Protocol):
 
 
 class StreamModule(Part):
-    """One residual lane, read and written by each half in turn.
-
-    A lane that is alone is read by `block.read_residual` alone.
-    """
+    """One residual lane, read and written by each half in turn; while alone, by `block.read_residual` alone."""
 
     fused = False
     """Whether a kernel may do its step."""

@@ -5,9 +5,8 @@ import ast
 import pytest
 
 from paramgolf.bundle.amalgamate import own_units
-from paramgolf.bundle.heard import LOG_MODULE, TOLD, Unheard, heard_events, quieter
+from paramgolf.bundle.heard import LOG_MODULE, Unheard, heard_events, quieter
 from paramgolf.challenge_log import step_line, validation_line
-from paramgolf.result import Result
 
 
 def test_the_log_is_heard():
@@ -25,12 +24,10 @@ def f(events, x):
     events.emit('finished', steps=3)
     if x:
         events.emit('calibrated', seconds=1)
-    events.emit('step', loss=1, rate=2, **x)
-    return Result(val_bpb=1, git_commit=2)
+    events.emit('step', loss=1, rate=2)
 """
     left = ast.unparse(Unheard({"step": frozenset({"loss"})}, {"step": "step_line"}).visit(ast.parse(source)))
-    told = "events.tell(step_line(loss=1, **x))"
-    assert left == f"def f(events, x):\n    if x:\n        pass\n    {told}\n    return Result(val_bpb=1)"
+    assert left == "def f(events, x):\n    if x:\n        pass\n    events.tell(step_line(loss=1))"
 
 
 def test_lines_are_written_from_values_in_place_of_an_event():
@@ -45,7 +42,3 @@ def test_lines_are_written_from_values_in_place_of_an_event():
     assert names["validation_line"](**scored) == validation_line(event)  # type: ignore[operator]
     with pytest.raises(TypeError):
         names["step_line"](**event)  # type: ignore[operator]
-
-
-def test_what_a_script_tells_is_of_a_result():
-    assert set(Result._fields if hasattr(Result, "_fields") else Result.__dataclass_fields__) >= TOLD
