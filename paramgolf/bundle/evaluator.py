@@ -103,7 +103,8 @@ class Evaluator(OverItems):
         if isinstance(node, ast.Subscript) and not isinstance(node.slice, ast.Slice):
             whole = self.fact(node.value, scope, depth)
             if isinstance(whole, Modules) and isinstance(node.slice, ast.Constant) and type(node.slice.value) is int:
-                return Instance(whole.kinds[node.slice.value])
+                place = node.slice.value  # beyond the last one in a branch that is never taken
+                return Instance(whole.kinds[place]) if place < len(whole.kinds) else None
             return self.combined(operator.getitem, [node.value, node.slice], scope, depth)
         if isinstance(node, ast.IfExp):
             decided = self.truth(node.test, scope, depth)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from paramgolf.bundle.amalgamate import amalgamate
+from paramgolf.bundle.amalgamate import amalgamate, own_units
+from paramgolf.bundle.evaluator import Evaluator
 from paramgolf.bundle.known import Facts, Instance, Modules, config_parts
 from paramgolf.bundle.observed import attributes_set_later, observed_attributes, outlined
 from paramgolf.bundle.slim import KINDS
@@ -114,6 +115,13 @@ def test_lists_of_modules_are_seen_unless_something_changes_them():
     assert observed_attributes(model, [])[Attention, "on_qk"] == Modules(tuple(kinds))
     for change in ("x.on_qk.append(1)", "x.on_qk[0] = 1", "del x.on_qk[0]"):
         assert (Attention, "on_qk") not in observed_attributes(model, [definition(change)])
+
+
+def test_a_place_that_a_list_of_modules_has_not_got_is_not_known(facts: Facts):
+    evaluator = Evaluator(facts, own_units(), CLOCK)
+    places = [ast.parse(f"parts[{place}]", mode="eval").body for place in (0, 1)]
+    found = [evaluator.fact(place, {"parts": Modules((Attention,))}) for place in places]
+    assert found == [Instance(Attention), None], "a branch that is never taken may ask for it"
 
 
 def test_constants_of_classes_and_what_others_are_given_go_where_nobody_reads_them(facts: Facts):
