@@ -118,6 +118,7 @@ def test_export_to_a_target(golf: Golf, finished_run: Path) -> None:
     assert_helpful(golf("export", finished_run, "--target-bytes", "100"), 3, "do not fit")
 
 
+@pytest.mark.timeout(480)  # two scripts are bundled, for their bytes
 def test_training_can_fill_the_budget(golf: Golf, prepared_once: Path) -> None:
     roomy = small("quant.fill=true contest.artifact_bytes=1000000")
     result = json.loads(golf("run demo --json --runs probe", *roomy, "--data", prepared_once).out)
