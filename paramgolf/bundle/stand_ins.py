@@ -188,9 +188,9 @@ def bytes_alone(spec: str) -> ByteTable:
     return pure_byte_table(260, 4)
 
 
-def pieces_alone(spec: str) -> ByteTable:
+def pieces_alone(spec: str | Path) -> ByteTable:
     """In place of `load_tokenizer` for SentencePiece, see `byte_table`."""
-    told: Any = sentencepiece.SentencePieceProcessor(model_file=spec)
+    told: Any = sentencepiece.SentencePieceProcessor(model_file=str(spec))
     numbers = range(told.vocab_size())
     silent = np.array([told.is_control(n) or told.is_unknown(n) or told.is_unused(n) for n in numbers])
     texts = ["" if silent[n] else "." if told.is_byte(n) else told.id_to_piece(n) for n in numbers]

@@ -2,9 +2,9 @@
 
 `paramgolf run pr1855@h100` takes the preset and changes what counts steps or devices, nothing else. The batch was
 chosen by measurement; the rest follows from how many fewer steps that leaves. Of the average this was measured: at half
-and at twice the horizon `pr1855` is worse; and of the momentum's warm-up: without one `pr1855` and `baseline` are worse,
-twice as long is level (docs/BENCHMARKS.md). Where a step is faster than the record's a run comes to more steps than
-that: the ratio is at the record's speed, so that no number depends on the machine.
+and at twice the horizon `pr1855` is worse; and of the momentum's warm-up: without one `pr1855` and `baseline` are
+worse, twice as long is level (docs/BENCHMARKS.md). Where a step is faster than the record's a run comes to more steps
+than that: the ratio is at the record's speed, so that no number depends on the machine.
 """
 
 from dataclasses import dataclass, replace

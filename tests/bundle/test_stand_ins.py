@@ -2,14 +2,18 @@
 
 import ast
 from dataclasses import replace
+from pathlib import Path
+from pydoc_data.topics import topics
 
+import numpy as np
 import pytest
 import torch
 
 from paramgolf.bundle.amalgamate import own_units
 from paramgolf.bundle.heard import heard_events, without_settings_repeated
 from paramgolf.bundle.reduce import reduced_run
-from paramgolf.bundle.stand_ins import copied_back, copied_state, tallied, tensors_within
+from paramgolf.bundle.stand_ins import copied_back, copied_state, pieces_alone, tallied, tensors_within
+from paramgolf.data.tokenizers import SentencePieceTokenizer, train_sentencepiece
 from paramgolf.evaluate.evaluation import Contiguous, evaluate
 from paramgolf.evaluate.slots import Bench
 from paramgolf.lab.launch import asked_run
@@ -47,6 +51,17 @@ def test_an_optimizer_goes_on_from_a_copy_of_its_tensors(preset: str):
     assert all(torch.equal(weights[name], parameter) for name, parameter in optimizer.parameters.items())
     stepped(optimizer, 2)
     assert all(torch.equal(after[name], parameter) for name, parameter in optimizer.parameters.items())
+
+
+def test_a_script_reads_a_tokenizer_that_is_named_or_found(tmp_path: Path):
+    model = train_sentencepiece(list(topics.values())[:40], 512, tmp_path / "small.model")
+    table = SentencePieceTokenizer(model).byte_table()
+    for spec in (model, str(model)):
+        read = pieces_alone(spec)
+        for name in ("base_bytes", "has_leading_space", "is_boundary"):
+            ours, wanted = getattr(read, name), getattr(table, name)
+            assert np.array_equal(ours, wanted)
+            assert ours.dtype == wanted.dtype
 
 
 def test_tensors_are_found_however_deep():
