@@ -25,6 +25,7 @@ from paramgolf.model.config import GPTConfig
 from paramgolf.model.gpt import GPT, parameter_count
 from paramgolf.optim.groups import grouped
 from paramgolf.parts import Linear, declared
+from paramgolf.techniques.model import Recurrence
 
 PLACES = model_places()
 DOCUMENTS = (13, 20, 4, 11)
@@ -213,11 +214,15 @@ def test_what_claims_to_be_neutral_is(place: Place, rest: GPTConfig):
 
 def test_recurrence_runs_the_layers_that_the_order_names():
     """The one slot that no module fills: `at` must set it."""
-    model = probe(PLAIN)
+    model = probe(dataclasses.replace(PLAIN, order=Recurrence(first=1, last=2, starts=(0.5,))))
     batch = Batch(tokens(1, 12), tokens(1, 12, seed=1))
     before = costs(model, batch)
     model.order = (0, 1, 2, 1, 2, 3)
     assert not torch.equal(costs(model, batch), before)
-    model.at(1.0)
+    looped = costs(model, batch)
+    model.at(0.4)
     assert model.order == (0, 1, 2, 3)
     assert torch.equal(costs(model, batch), before)
+    model.at(1.0)
+    assert model.order == (0, 1, 2, 1, 2, 3)
+    assert torch.equal(costs(model, batch), looped)

@@ -39,7 +39,7 @@ def test_a_skip_left_to_the_block_is_the_skip_of_the_technique(gated: bool) -> N
         if isinstance(merge, list):
             merge.append(x)
             merge = None
-        found = x if merge is None else merge.share[0] * x + merge.share[1] * merge.stream
+        found = x if merge is None else merge.share[0] * x + merge.share[1] * merge.joining
         assert torch.allclose(found, wanted, atol=1e-6)
         assert len(mine) == len(plain)
 
