@@ -1,6 +1,6 @@
 """What of a model can be done in one piece: the words of `model.fused`."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 Fused = Literal[
     "feed_forward",
@@ -21,5 +21,16 @@ Fused = Literal[
 `sums`: what a half writes is added to the stream by its last product (`kernels/stream_product.py`).
 `fp8` (not a default): training products of what norms have made are of 8-bit floats (`kernels/eight_bits.py`)."""
 
-FUSED: tuple[Fused, ...] = tuple(word for word in get_args(Fused) if word != "fp8")
+FUSED: tuple[Fused, ...] = (
+    "feed_forward",
+    "loss",
+    "queries_keys",
+    "heads",
+    "scales",
+    "mix",
+    "lanes",
+    "groups",
+    "attention",
+    "sums",
+)
 """What is done where nothing else is asked for."""
