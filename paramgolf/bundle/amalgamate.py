@@ -15,6 +15,7 @@ from paramgolf.bundle.absent import absent_members
 from paramgolf.bundle.applied import freezes
 from paramgolf.bundle.backends import unused_backends, without_backends
 from paramgolf.bundle.direct import with_methods_apart
+from paramgolf.bundle.fits import make_sure_it_fits
 from paramgolf.bundle.fold import folded
 from paramgolf.bundle.gather import Gathered
 from paramgolf.bundle.guards import OTHERS, errors_gone_on_from, unguarded, void_names, without_checks
@@ -307,7 +308,7 @@ def replaced_fields(program: Reached) -> frozenset[str]:
 
 
 def script_of(whole: Reached, spelled: Callable[[Any], str], run: Run, units: Units) -> Script:
-    """The text, parts of the configuration as they are `spelled`."""
+    """The text, parts of the configuration as they are `spelled`. Raises `GolfError` where it does not fit together."""
     order = import_order(units)
     always, perhaps = parted_imports(whole.imports)
     readable, lean, sizes = [*always], [*always], dict[str, int]()
@@ -325,6 +326,7 @@ def script_of(whole: Reached, spelled: Callable[[Any], str], run: Run, units: Un
             handler = ast.ExceptHandler(ast.Name("ImportError", ast.Load()), None, [ast.Pass()])
             script.append(ast.unparse(ast.Try(tried, [handler], [], [])))
         script.append(f"if __name__ == '__main__':\n    {ENTRY}({spelled(run)})\n")
+    make_sure_it_fits("\n".join(lean))
     return Script("\n\n\n".join(["from __future__ import annotations", *readable]), "\n".join(lean), sizes)
 
 

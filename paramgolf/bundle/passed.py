@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 
 from paramgolf.bundle.applied import operators_described
-from paramgolf.bundle.gather import APPLIED, LAUNCHED, METHOD, Gathered, literal_fact
+from paramgolf.bundle.gather import APPLIED, LAUNCHED, METHOD, Gathered, joined_facts, literal_fact
 from paramgolf.bundle.known import Fact, live
 from paramgolf.bundle.reach import Reached, mentioned_strings
 from paramgolf.bundle.records import field_names
@@ -26,8 +26,7 @@ def known_parameters(program: Reached, gathered: Gathered) -> dict[tuple[str, st
     for item in program.definitions:
         if isinstance(item.node, ast.FunctionDef):
             for operator in operators_described(item.node):
-                key = (item.module, operator)
-                found[item.module, item.name] = gathered.parameters(key, item.node.args, method=False)
+                found[item.module, item.name] = described_parameters(item, item.node, operator, gathered)
         if isinstance(item.node, ast.FunctionDef) and passes_arguments(item.node):
             key = (item.module, item.name)
             found[key] = gathered.parameters(key, item.node.args, method=False)
@@ -45,6 +44,16 @@ def known_parameters(program: Reached, gathered: Gathered) -> dict[tuple[str, st
                 facts = gathered.parameters((METHOD, method.name), method.args, method=bound)
                 found[item.module, f"{item.name}.{method.name}"] = facts
     return found
+
+
+def described_parameters(item: Definition, node: ast.FunctionDef, operator: str, gathered: Gathered) -> dict[str, Fact]:
+    """What is known of the parameters of a function that tells the shapes of `operator`: it gets what that gets."""
+    facts = gathered.parameters((item.module, operator), node.args, method=False)
+    own = (item.module, item.name)
+    if own not in gathered.calls and own not in gathered.escaped:
+        return facts
+    called = gathered.parameters(own, node.args, method=False)
+    return {name: joined_facts((fact, called.get(name))) for name, fact in facts.items()}
 
 
 def constants_of_kernel(item: Definition, node: ast.FunctionDef, gathered: Gathered) -> dict[str, Fact]:

@@ -124,6 +124,7 @@ class Uses:
         self.otherwise: set[str] = set()
         """What is named otherwise than by a plain call of it."""
         self.functions = {item.name: item.node for item in definitions if is_applied(item.node)}
+        self.operators = operators_by_describer(definitions)
         for item in definitions:
             called = {id(mark.value) for mark in getattr(item.node, "decorator_list", ()) if describes(mark)}
             self.otherwise |= set(local_names(item.node)) & set(names_read(item.node))
@@ -134,14 +135,21 @@ class Uses:
                 elif isinstance(node, ast.Attribute) and id(node) not in called:
                     self.otherwise.add(f".{node.attr}")
                 elif isinstance(node, ast.Name) and id(node) not in called and isinstance(node.ctx, ast.Load):
-                    self.otherwise.add(node.id)
+                    self.otherwise.add(self.operators.get(node.id, node.id))
 
     def note(self, call: ast.Call) -> None:
         """Remember a call."""
         name = called_name(call, self.functions)
+        name = self.operators.get(name, name)
         if any(isinstance(item, ast.Starred) for item in call.args) or any(item.arg is None for item in call.keywords):
             self.otherwise.add(name)
         self.calls[name].append(call)
+
+
+def operators_by_describer(definitions: Iterable[Definition]) -> dict[str, str]:
+    """The operator of each function that tells the shapes of one: they lose the same parameters, in every call."""
+    functions = (item.node for item in definitions if isinstance(item.node, ast.FunctionDef))
+    return {node.name: operator for node in functions for operator in operators_described(node)}
 
 
 def evaluated_nodes(node: ast.AST) -> Iterator[ast.AST]:
@@ -166,7 +174,7 @@ def names_read(node: ast.stmt) -> Iterator[str]:
     yield from (inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load))
 
 
-def local_names(node: ast.stmt) -> Iterator[str]:
+def local_names(node: ast.AST) -> Iterator[str]:
     """Names that functions in a definition bind: there, they may mean something else than at the top."""
     for function in ast.walk(node):
         if isinstance(function, ast.FunctionDef):
@@ -198,8 +206,9 @@ def argument(call: ast.Call, name: str, place: int | None) -> ast.expr | None:
 class WithoutUnused(ast.NodeTransformer):
     """Leaves parameters out of definitions, and what they get out of calls."""
 
-    def __init__(self, unused: Unused, takers: dict[str, list[Taker]]) -> None:
+    def __init__(self, unused: Unused, takers: dict[str, list[Taker]], operators: dict[str, str]) -> None:
         self.unused = unused
+        self.operators = operators
         self.places = {name: group[0].positional for name, group in takers.items()}
         self.owners = {id(taker.node): name for name, group in takers.items() for taker in group}
         self.functions = {name.removesuffix(APPLY) for name in takers if name.endswith(APPLY)}
@@ -228,6 +237,7 @@ class WithoutUnused(ast.NodeTransformer):
     def visit_Call(self, node: ast.Call) -> ast.expr:
         self.generic_visit(node)
         name = called_name(node, self.functions)
+        name = self.operators.get(name, name)
         places = self.places.get(name, [])
         gone = {parameter for owner, parameter in self.unused if owner == name}
         if gone:
@@ -251,7 +261,7 @@ def without_unused(program: Iterable[Definition], quiet: frozenset[str] = frozen
     """The definitions, changed in place, until no parameter is unused; calls of `quiet` functions change nothing."""
     definitions = list(program)
     while unused := unused_parameters(definitions, quiet):
-        rewrite = WithoutUnused(unused, takers_of(definitions))
+        rewrite = WithoutUnused(unused, takers_of(definitions), operators_by_describer(definitions))
         for item in definitions:
             rewrite.visit(item.node)
     yield from definitions

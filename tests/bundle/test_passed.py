@@ -74,6 +74,22 @@ def test_an_operator_and_what_tells_its_shapes_are_given_the_same():
     assert parameters[HOME, "shapes"] == parameters[HOME, "operator"] == {"a": None, "b": OneOf((2,))}
 
 
+def test_who_tells_shapes_may_be_called_with_something_else():
+    source = """
+    @library.custom_op("ours::operator", mutates_args=())
+    def operator(x: Tensor, size: int, window: int) -> Tensor:
+        return shapes(x, 3, 0)
+    @operator.register_fake
+    def shapes(x: Tensor, size: int, window: int) -> Tensor:
+        return x.new_empty(size)
+    def caller(x):
+        return operator(x, 2, 0)
+    """
+    parameters, _ = facts_of(source, ("operator", "shapes", "caller"))
+    assert parameters[HOME, "operator"] == {"x": None, "size": OneOf((2,)), "window": OneOf((0,))}
+    assert parameters[HOME, "shapes"] == {"x": None, "size": OneOf((2, 3)), "window": OneOf((0,))}
+
+
 def test_what_functions_give_is_known_where_calling_them_does_nothing_else():
     source = """
     class Batch:

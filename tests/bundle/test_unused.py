@@ -133,3 +133,22 @@ def test_kernels_and_operators_lose_what_they_do_not_read():
     assert "def shapes(x: Tensor, told: int)" in after
     assert "operator(x, 2)" in after
     assert "unread" in left(textwrap.dedent(before) + "def other(x):\n    return map(operator, x)")
+
+
+def test_who_tells_shapes_and_is_called_as_well_loses_what_its_operator_does():
+    before = """
+    @library.custom_op("ours::operator", mutates_args=())
+    def operator(x: Tensor, unread: int, told: int) -> Tensor:
+        return shapes(x, 0, told)
+    @operator.register_fake
+    def shapes(x: Tensor, unread: int, told: int) -> Tensor:
+        return x.new_empty(told)
+    def caller(x):
+        return operator(x, 1, 2)
+    """
+    after = left(before)
+    assert "def operator(x: Tensor, told: int)" in after
+    assert "def shapes(x: Tensor, told: int)" in after
+    assert "return shapes(x, told)" in after
+    assert "return operator(x, 2)" in after
+    assert "unread" in left(textwrap.dedent(before) + "def other(x):\n    return map(shapes, x)")
