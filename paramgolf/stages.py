@@ -295,6 +295,7 @@ def export_stage(
 def code_that_counts(session: Session, *, exactly: bool, known: int = 0) -> int:
     """The bytes of code of a run's submission: those of its script where it matters, else an upper bound (`known`)."""
     if exactly and session.code_size is not None:
+        session.events.emit("counting")
         return session.code_size(session.run)
     return known or imported_code(session.run)
 
@@ -346,8 +347,7 @@ def score_stage(session: Session, validation: Validation) -> Result:
     tell_score(session, "roundtrip", plain)
     if not run.scores_plainly:
         tell_score(session, type(run.evaluate.protocol).__name__.lower(), final)
-    total = len(artifact) + exported.code_bytes
-    contest = run.contest
+    total, contest = len(artifact) + exported.code_bytes, run.contest
     result = Result(
         preset=run.name,
         digest=run.digest,

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from paramgolf.bundle.known import config_parts, fields_of, live
+from paramgolf.bundle.trees import walk
 from paramgolf.bundle.units import Definition
 
 Members = frozenset[tuple[str, str]]
@@ -80,7 +81,7 @@ def tables(definitions: Iterable[Definition]) -> frozenset[str]:
         value = getattr(item.node, "value", None)
         if isinstance(value, ast.Dict):
             made.add(item.name)
-        asked = {id(node.value) for node in ast.walk(item.node) if isinstance(node, ast.Subscript)}
+        asked = {id(node.value) for node in walk(item.node) if isinstance(node, ast.Subscript)}
         names = (node for node in nodes_evaluated(item.node) if isinstance(node, ast.Name) and id(node) not in asked)
         otherwise |= {node.id for node in names if isinstance(node.ctx, ast.Load)}
     return frozenset(made - otherwise)

@@ -35,6 +35,7 @@ from paramgolf.bundle.records import ByName
 from paramgolf.bundle.slim import Unasserted, Unregistered, copied, slim
 from paramgolf.bundle.stand_ins import ARTIFACT_STAND_INS, METHOD_STAND_INS, STAGE_STAND_INS, stand_ins_of
 from paramgolf.bundle.tidy import simplified
+from paramgolf.bundle.trees import walk
 from paramgolf.bundle.units import (
     Definition,
     Units,
@@ -168,7 +169,7 @@ def looked_at(whole: Reached, facts: Facts, units: Units) -> list[Definition]:
 
 def ast_size(program: Reached) -> int:
     """How many nodes a program has."""
-    return sum(1 for item in program.definitions for _ in ast.walk(item.node))
+    return sum(1 for item in program.definitions for _ in walk(item.node))
 
 
 def closed_classes(run: Run, units: Units) -> tuple[frozenset[str], Reached]:
@@ -295,14 +296,14 @@ def spelled_out(definition: Definition, closed: frozenset[str]) -> ast.stmt:
 
 def constructed(program: Reached, kinds: frozenset[str]) -> frozenset[str]:
     """Which of `kinds` the program itself makes instances of."""
-    calls = (node for item in program.definitions for node in ast.walk(slim(copied(item.node))))
+    calls = (node for item in program.definitions for node in walk(slim(copied(item.node))))
     named = (node.func.id for node in calls if isinstance(node, ast.Call) and isinstance(node.func, ast.Name))
     return frozenset(named) & kinds
 
 
 def replaced_fields(program: Reached) -> frozenset[str]:
     """Names of fields that the program gives other values by `replace`."""
-    calls = (node for item in program.definitions for node in ast.walk(item.node) if isinstance(node, ast.Call))
+    calls = (node for item in program.definitions for node in walk(item.node) if isinstance(node, ast.Call))
     by_replace = (node for node in calls if ast.unparse(node.func).split(".")[-1] == "replace")
     return frozenset(keyword.arg for node in by_replace for keyword in node.keywords if keyword.arg)
 

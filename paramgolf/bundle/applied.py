@@ -4,6 +4,8 @@ import ast
 from collections.abc import Container, Iterator
 from typing import TypeGuard
 
+from paramgolf.bundle.trees import walk
+
 APPLY = ".apply"
 """After the name of a function of autograd: its `forward`, which gets what `apply` is given."""
 ASKED = "needs_input_grad"
@@ -58,12 +60,12 @@ def forward_of(node: ast.ClassDef) -> ast.FunctionDef:
 def gradients(node: ast.ClassDef) -> list[ast.expr | None]:
     """What a function of autograd returns as gradients, wherever it does."""
     backward = next(part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "backward")
-    return [inner.value for inner in ast.walk(backward) if isinstance(inner, ast.Return)]
+    return [inner.value for inner in walk(backward) if isinstance(inner, ast.Return)]
 
 
 def questions(node: ast.ClassDef) -> list[ast.Constant]:
     """The places of which a function of autograd asks whether a gradient is wanted."""
-    found = [inner for inner in ast.walk(node) if isinstance(inner, ast.Subscript) and asks(inner.value)]
+    found = [inner for inner in walk(node) if isinstance(inner, ast.Subscript) and asks(inner.value)]
     return [inner.slice for inner in found if isinstance(inner.slice, ast.Constant)]
 
 
@@ -82,7 +84,7 @@ def freezes(node: ast.AST) -> bool:
     return any(
         (isinstance(inner, ast.Attribute) and inner.attr in FREEZES and not only_asks(inner))
         or (isinstance(inner, ast.keyword) and inner.arg in FREEZES)
-        for inner in ast.walk(node)
+        for inner in walk(node)
     )
 
 
@@ -95,7 +97,7 @@ def can_lose(node: ast.ClassDef, place: int) -> bool:
         if ast.unparse(first[place]) != "None":
             return False
     asked = questions(node)
-    return sum(map(asks, ast.walk(node))) == len(asked) and all(one.value != place for one in asked)
+    return sum(map(asks, walk(node))) == len(asked) and all(one.value != place for one in asked)
 
 
 def lose(node: ast.ClassDef, place: int) -> None:

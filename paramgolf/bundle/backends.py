@@ -12,6 +12,7 @@ from paramgolf.bundle.fold import folded
 from paramgolf.bundle.gather import Gathered
 from paramgolf.bundle.known import Facts
 from paramgolf.bundle.slim import copied
+from paramgolf.bundle.trees import Transformer, walk
 from paramgolf.bundle.units import Definition, Units
 from paramgolf.model.attention import KERNELS
 from paramgolf.run import Run
@@ -29,7 +30,7 @@ def unused_backends(run: Run, facts: Facts, units: Units) -> frozenset[str]:
         return frozenset(KERNELS) - {run.model.backend, BASE}
     preferred = folded(units[ATTENTION].definitions[PREFERRED].node, facts, units, ATTENTION, Gathered())
     used = {BASE}
-    for node in ast.walk(preferred):
+    for node in walk(preferred):
         if isinstance(node, ast.Tuple) and all(isinstance(item, ast.Constant) for item in node.elts):
             used |= set(up_to_one_always_there(item.value for item in node.elts if isinstance(item, ast.Constant)))
     return frozenset(KERNELS) - used
@@ -45,7 +46,7 @@ def up_to_one_always_there(names: Iterable[object]) -> list[str]:
     return kept
 
 
-class WithoutBackends(ast.NodeTransformer):
+class WithoutBackends(Transformer):
     """Leaves backends out of lists and tables; nothing is equal to one of them."""
 
     def __init__(self, unused: frozenset[str]) -> None:
@@ -90,7 +91,7 @@ class WithoutBackends(ast.NodeTransformer):
 
 def without_backends(item: Definition, unused: frozenset[str]) -> ast.stmt:
     """The statement of a definition, a copy if it is of the module that knows backends."""
-    other = any(isinstance(inner, ast.Constant) and inner.value == MPS for inner in ast.walk(item.node))
+    other = any(isinstance(inner, ast.Constant) and inner.value == MPS for inner in walk(item.node))
     if other and item.module != ATTENTION:
         unused = frozenset({MPS})
     elif item.module != ATTENTION or not unused:

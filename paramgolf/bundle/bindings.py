@@ -3,6 +3,8 @@
 import ast
 from collections.abc import Iterator
 
+from paramgolf.bundle.trees import children, walk
+
 
 def argument_names(arguments: ast.arguments) -> set[str]:
     """The names of all arguments."""
@@ -12,40 +14,42 @@ def argument_names(arguments: ast.arguments) -> set[str]:
 
 def stored_names(node: ast.AST) -> set[str]:
     """Every name that is bound somewhere inside `node`."""
-    found = {
-        inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and not isinstance(inner.ctx, ast.Load)
-    }
-    inside = [inner for inner in ast.walk(node) if inner is not node]
-    found |= {inner.name for inner in inside if isinstance(inner, ast.FunctionDef | ast.ClassDef)}
-    return found | {inner.name for inner in inside if isinstance(inner, ast.ExceptHandler) and inner.name}
+    found = set()
+    for inner in walk(node):
+        if isinstance(inner, ast.Name):
+            if not isinstance(inner.ctx, ast.Load):
+                found.add(inner.id)
+        elif isinstance(inner, ast.FunctionDef | ast.ClassDef | ast.ExceptHandler) and inner.name and inner is not node:
+            found.add(inner.name)
+    return found
 
 
-def single_assignments(function: ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
-    """Locals that are bound at exactly one place, by a plain assignment, with what they are bound to, in order."""
+Bindings = list[tuple[str, ast.expr]]
+"""Names, each with an expression that decides what it is bound to."""
+
+
+def single_bindings(function: ast.FunctionDef) -> tuple[Bindings, Bindings]:
+    """Locals that are bound at exactly one place, in order: those assigned plainly, and those that a loop goes by."""
     counts = bound_counts(function)
-    pairs: list[tuple[str, ast.expr]] = []
+    assigned: Bindings = []
+    looped: Bindings = []
     for node in own_nodes(function):
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
-            pairs += assigned_pairs(node.targets[0], node.value)
+            assigned += assigned_pairs(node.targets[0], node.value)
         elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            pairs += assigned_pairs(node.target, node.value)
-    return ((name, value) for name, value in pairs if counts.get(name) == 1)
-
-
-def single_loops(function: ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
-    """Locals that are bound at exactly one place, as what a loop goes over, with that."""
-    counts = bound_counts(function)
-    loops = (node for node in own_nodes(function) if isinstance(node, ast.For))
-    pairs = ((node.target.id, node.iter) for node in loops if isinstance(node.target, ast.Name))
-    return ((name, value) for name, value in pairs if counts.get(name) == 1)
+            assigned += assigned_pairs(node.target, node.value)
+        elif isinstance(node, ast.For) and isinstance(node.target, ast.Name):
+            looped.append((node.target.id, node.iter))
+    once = {name for name, count in counts.items() if count == 1}
+    return [pair for pair in assigned if pair[0] in once], [pair for pair in looped if pair[0] in once]
 
 
 def bound_counts(function: ast.FunctionDef) -> dict[str, int]:
     """At how many places each name inside a function is bound; one of another scope at more than one."""
     counts: dict[str, int] = {}
-    targets = [node.target for node in ast.walk(function) if isinstance(node, ast.comprehension)]
-    theirs = {id(node) for target in targets for node in ast.walk(target)}  # a comprehension's own
-    for node in ast.walk(function):
+    targets = [node.target for node in walk(function) if isinstance(node, ast.comprehension)]
+    theirs = {id(node) for target in targets for node in walk(target)}  # a comprehension's own
+    for node in walk(function):
         if id(node) in theirs:
             continue
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
@@ -59,7 +63,7 @@ def bound_counts(function: ast.FunctionDef) -> dict[str, int]:
 
 def own_nodes(function: ast.AST) -> Iterator[ast.AST]:
     """Everything inside a function but outside of the functions, lambdas and classes in it."""
-    for child in ast.iter_child_nodes(function):
+    for child in children(function):
         yield child
         if not isinstance(child, ast.FunctionDef | ast.Lambda | ast.ClassDef):
             yield from own_nodes(child)

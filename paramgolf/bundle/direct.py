@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from paramgolf.bundle.slim import copied
+from paramgolf.bundle.trees import walk
 from paramgolf.bundle.units import Definition, Unit, Units
 
 PLAIN_MARKS = {"property", "staticmethod", "torch.no_grad()"}
@@ -46,7 +47,7 @@ def functions_of(units: Units, kind: type) -> list[ast.FunctionDef]:
 
 def can_stand_alone(node: ast.FunctionDef) -> bool:
     """Whether a method does not ask for its class."""
-    named = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+    named = {inner.id for inner in walk(node) if isinstance(inner, ast.Name)}
     marks = {ast.unparse(mark) for mark in node.decorator_list}
     own = node.name == "__call__" or not node.name.startswith("__")
     return own and marks <= PLAIN_MARKS and not named & {"super", "__class__"}

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from paramgolf.bundle.absent import member_named, place_asked
+from paramgolf.bundle.trees import Transformer, walk
 
 BY_VALUE = frozenset({"value", "_value_", "_value2member_map_", "__members__", "name", "_name_"})
 """Attributes that tell of values and names."""
@@ -20,7 +21,7 @@ def with_numbered_members(tree: ast.Module) -> ast.Module:
     words = {node.name: dict(words_in_enumeration(node)) for node in tree.body if isinstance(node, ast.ClassDef)}
     words = {name: found for name, found in words.items() if found}
     Valued(words).visit(tree)
-    asked = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)} & BY_VALUE - {"name"}
+    asked = {node.attr for node in walk(tree) if isinstance(node, ast.Attribute)} & BY_VALUE - {"name"}
     numbers = {name: {member: 1 + place for place, member in enumerate(words[name])} for name in words}
     for node in tree.body if not asked else ():
         if isinstance(node, ast.ClassDef) and node.name in numbers and node.name in called_in(tree):
@@ -53,7 +54,7 @@ def is_member(item: ast.stmt) -> bool:
 
 def called_in(tree: ast.Module) -> set[str]:
     """Names that are called."""
-    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    calls = (node.func for node in walk(tree) if isinstance(node, ast.Call))
     return {func.id for func in calls if isinstance(func, ast.Name)}
 
 
@@ -67,15 +68,15 @@ def gone_over(node: ast.AST) -> ast.Name | None:
 
 def otherwise_named(tree: ast.Module, words: dict[str, dict[str, str]]) -> set[str]:
     """Names that are used otherwise than for a member, or gone over."""
-    attributes = (node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+    attributes = (node for node in walk(tree) if isinstance(node, ast.Attribute))
     plain = {id(node.value) for node in attributes if node.attr in words.get(member_named(node)[0], {})}
-    plain |= {id(place_asked(node)) for node in ast.walk(tree) if place_asked(node)}
-    plain |= {id(gone_over(node)) for node in ast.walk(tree) if gone_over(node)}
-    names = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in plain)
+    plain |= {id(place_asked(node)) for node in walk(tree) if place_asked(node)}
+    plain |= {id(gone_over(node)) for node in walk(tree) if gone_over(node)}
+    names = (node for node in walk(tree) if isinstance(node, ast.Name) and id(node) not in plain)
     return {node.id for node in names}
 
 
-class Valued(ast.NodeTransformer):
+class Valued(Transformer):
     """Says the value of a member that is named where it is asked for it."""
 
     def __init__(self, words: dict[str, dict[str, str]]) -> None:
@@ -88,7 +89,7 @@ class Valued(ast.NodeTransformer):
         return ast.Constant(word) if node.attr == "value" and word is not None else node
 
 
-class Numbered(ast.NodeTransformer):
+class Numbered(Transformer):
     """Puts numbers in the place of members."""
 
     def __init__(self, numbers: dict[str, dict[str, int]]) -> None:

@@ -16,6 +16,7 @@ from paramgolf.bundle.gather import APPLIED, LAUNCHED
 from paramgolf.bundle.items import EMPTY, OVER_ITEMS, RANGES, OverItems, Scope
 from paramgolf.bundle.known import Fact, Facts, Instance, Modules, OneOf, distinct, hints_of, live
 from paramgolf.bundle.quiet import called
+from paramgolf.bundle.trees import walk
 from paramgolf.bundle.units import Home, Units, home_of
 
 COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
@@ -392,4 +393,4 @@ def is_text_or_none(node: ast.expr) -> bool:
 def is_silent(node: ast.expr) -> bool:
     """Whether leaving out the evaluation of `node` changes nothing: it calls nothing and stores nothing."""
     loud = (ast.Call, ast.Await, ast.Yield, ast.YieldFrom, ast.NamedExpr, ast.ListComp, ast.SetComp, ast.DictComp)
-    return not any(isinstance(inner, loud) for inner in ast.walk(node))
+    return not any(isinstance(inner, loud) for inner in walk(node))

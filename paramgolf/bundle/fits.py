@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from paramgolf.bundle.applied import forward_of, is_applied, is_launched
+from paramgolf.bundle.trees import walk
 from paramgolf.bundle.unused import called_name, local_names
 from paramgolf.errors import GolfError
 
@@ -72,7 +73,7 @@ def misfits(tree: ast.Module) -> Iterator[str]:
     found = takers(tree)
     hidden = set(local_names(tree))
     functions = {name.removesuffix(".apply") for name in found if name.endswith(".apply")}
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Call):
             name = called_name(node, functions)
             if name in found and name not in hidden and (reason := refused(node, found[name])):

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from paramgolf.bundle.absent import is_absent
 from paramgolf.bundle.annotations import evaluated
-from paramgolf.bundle.bindings import argument_names, single_assignments, single_loops, stored_names
+from paramgolf.bundle.bindings import argument_names, single_bindings, stored_names
 from paramgolf.bundle.direct import method_known
 from paramgolf.bundle.evaluator import PURE, Evaluator, is_silent
 from paramgolf.bundle.gather import METHOD, Gathered, Key, Passed
@@ -23,6 +23,7 @@ from paramgolf.bundle.records import GOES_OVER
 from paramgolf.bundle.returns import given_back
 from paramgolf.bundle.slim import KINDS, copied
 from paramgolf.bundle.texts import Texts, is_constant, named_plainly
+from paramgolf.bundle.trees import walk
 from paramgolf.bundle.units import Units, home_of
 from paramgolf.bundle.wholes import Wholes
 
@@ -68,7 +69,7 @@ class Fold(Texts):
         if self.owner is not None and self.key and node.args.args:
             self.self_of = (node.args.args[0].arg, self.key)
         self.owner = self.key = None
-        told = ((single_assignments(node), self.evaluator.fact), (single_loops(node), self.evaluator.each))
+        told = zip(single_bindings(node), (self.evaluator.fact, self.evaluator.each), strict=True)
         for name, value, known in ((*pair, known) for pairs, known in told for pair in pairs):
             if name not in argument_names(node.args):
                 self.scope[name] = known(value, self.scope)
@@ -281,7 +282,7 @@ class Fold(Texts):
 
     def worked_out(self, node: ast.expr) -> ast.expr:
         """A name of a type, as text: a minifier may shorten the type's own."""
-        names = [inner for inner in ast.walk(node) if isinstance(inner, ast.Attribute) and inner.attr == "__name__"]
+        names = [inner for inner in walk(node) if isinstance(inner, ast.Attribute) and inner.attr == "__name__"]
         fact = self.evaluator.fact(node, self.scope) if names else None
         return spelled(fact.values[0]) if isinstance(fact, OneOf) and fact.plain else node
 
@@ -320,7 +321,7 @@ class Fold(Texts):
             self.wholes.apart(target, node.value, self.scope)
         self.generic_visit(node)
         for target in node.targets:
-            for inner in ast.walk(target):
+            for inner in walk(target):
                 if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
                     self.stored(inner, node.value if inner is target else None)
         return node

@@ -19,6 +19,7 @@ from paramgolf.bundle.evaluator import is_silent
 from paramgolf.bundle.known import live
 from paramgolf.bundle.quiet import called, is_quiet
 from paramgolf.bundle.tidy import Tidy
+from paramgolf.bundle.trees import Transformer, walk
 
 CHECK = "__post_init__"
 """The method of a record that checks its fields."""
@@ -30,7 +31,7 @@ OTHERS: tuple[Any, ...] = (
 """What methods are called on that are not ours."""
 
 
-class Unguard(ast.NodeTransformer):
+class Unguard(Transformer):
     """Leaves out guards and calls of what is void."""
 
     def __init__(self, module: str, caught: frozenset[type], void: frozenset[str]) -> None:
@@ -141,7 +142,7 @@ def errors_gone_on_from(nodes: Iterable[tuple[str, ast.stmt]]) -> frozenset[type
     """Classes of errors that some handler does not turn into another error; `nodes` come with their modules."""
     found: set[type] = set()
     for module, node in nodes:
-        for inner in ast.walk(node):
+        for inner in walk(node):
             if isinstance(inner, ast.ExceptHandler) and (
                 not isinstance(inner.body[-1], ast.Raise) or bare_raise(inner)
             ):
@@ -180,7 +181,7 @@ def void_names(nodes: Iterable[ast.stmt]) -> frozenset[str]:
 
 def attributes_held(node: ast.stmt) -> Iterator[str]:
     """Names of attributes that hold whatever they are given, perhaps functions: fields, and what is assigned."""
-    for inner in ast.walk(node):
+    for inner in walk(node):
         if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
             yield inner.attr
         elif isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name):

@@ -10,6 +10,7 @@ from typing import cast
 
 from paramgolf.bundle.slim import BodiesFilled, copied
 from paramgolf.bundle.tidy import simplified
+from paramgolf.bundle.trees import Transformer, walk
 from paramgolf.bundle.units import Definition, Unit, Units, home_of
 
 LOG_MODULE, LOG_TABLE, EVENT = "paramgolf.challenge_log", "GRAMMAR", "event"
@@ -22,7 +23,7 @@ Heard = Mapping[str, frozenset[str]]
 """Kind of an event -> what of it some line of the log shows."""
 
 
-class LinesLeftOut(ast.NodeTransformer):
+class LinesLeftOut(Transformer):
     """Leaves lines out of lists of lines."""
 
     def visit_List(self, node: ast.List) -> ast.expr:
@@ -35,7 +36,7 @@ class LinesLeftOut(ast.NodeTransformer):
 
 def looked_up(node: ast.AST) -> set[str]:
     """The values of an event that an expression shows."""
-    parts = (inner for inner in ast.walk(node) if isinstance(inner, ast.Subscript))
+    parts = (inner for inner in walk(node) if isinstance(inner, ast.Subscript))
     return {str(part.slice.value) for part in parts if isinstance(part.slice, ast.Constant)}
 
 
@@ -62,7 +63,7 @@ def shown(units: Units, name: str, seen: set[str]) -> frozenset[str]:
     seen.add(name)
     home = home_of(units, LOG_MODULE, name)
     found: set[str] = set()
-    for node in ast.walk(home.definition.node) if home and home.definition else ():
+    for node in walk(home.definition.node) if home and home.definition else ():
         if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
             found.add(str(node.slice.value))
         elif isinstance(node, ast.Name) and node.id not in seen:
@@ -89,7 +90,7 @@ def quieter(units: Units) -> dict[str, Unit]:
 
 def says_something(node: ast.stmt) -> bool:
     """Whether a definition emits events."""
-    return any(isinstance(inner, ast.Attribute) and inner.attr == "emit" for inner in ast.walk(node))
+    return any(isinstance(inner, ast.Attribute) and inner.attr == "emit" for inner in walk(node))
 
 
 def log_writers(units: Units) -> dict[str, str]:
@@ -106,7 +107,7 @@ def plain_parameters(node: ast.FunctionDef) -> list[str]:
     return [argument.arg for argument in node.args.args]
 
 
-class Told(ast.NodeTransformer):
+class Told(Transformer):
     """Gives functions of an event, in the module of the log, a parameter for each value that they look up."""
 
     def __init__(self, units: Units) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from paramgolf.bundle.guards import OTHERS
 from paramgolf.bundle.quiet import called
+from paramgolf.bundle.trees import walk
 
 FIELD_SPACE, GLOBAL_SPACE, KEYWORD_SPACE = -1, -2, -3
 """Where all fields, all globals, and all parameters passed by name must differ; functions are counted from 0."""
@@ -35,29 +36,25 @@ class Keywords:
     """The names by which the calls of a script pass arguments."""
 
     def __init__(self, tree: ast.Module) -> None:
-        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        functions = [node for node in walk(tree) if isinstance(node, ast.FunctionDef)]
         listed = {node.name for node in functions if node.args.kwarg}
         records = set(record_names(tree))
-        classes = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+        classes = {node.name for node in walk(tree) if isinstance(node, ast.ClassDef)}
         defined = ({node.name for node in functions} | classes) - listed
         libraries = {name for thing in OTHERS for name in dir(thing)}
-        words = {
-            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        }
+        words = {node.value for node in walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
         self.kinds: dict[int, str] = {}
         """Whether a keyword node names a `field` of a record or a `parameter` of a function."""
         self.unknown: set[str] = set()
         """Passed to what is not of the script, or takes whatever it is given."""
-        for node in ast.walk(tree):
+        for node in walk(tree):
             if isinstance(node, ast.Call):
                 name = called(partial_of(node))
                 library = isinstance(partial_of(node).func, ast.Attribute) and name in libraries
                 kind = "field" if name in BY_FIELDS | records else "parameter"
                 if any(item.arg is None for item in node.keywords) and name not in records:
                     # The keys of what is spread are names of parameters: of these functions, or of any.
-                    taken = [
-                        item for function in functions if function.name == name for item in ast.walk(function.args)
-                    ]
+                    taken = [item for function in functions if function.name == name for item in walk(function.args)]
                     named = {item.arg for item in taken if isinstance(item, ast.arg)}
                     self.unknown |= named or (set() if library else words)
                 if name in BY_FIELDS or is_super_init(node) or (name in defined and not library):
@@ -70,13 +67,13 @@ class Keywords:
 
 def keyword_nodes(tree: ast.Module) -> Iterator[ast.keyword]:
     """Arguments that are passed by name."""
-    yield from (node for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg)
+    yield from (node for node in walk(tree) if isinstance(node, ast.keyword) and node.arg)
 
 
 def record_names(tree: ast.Module) -> Iterator[str]:
     """Classes whose constructor takes their fields."""
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.ClassDef) and not any(getattr(item, "name", "") == "__init__" for item in node.body):
             inherits = any(ast.unparse(base) in found for base in node.bases)
             if inherits or any(isinstance(item, ast.AnnAssign) for item in node.body):
@@ -136,7 +133,7 @@ class Identifiers:
 
     def read_members(self, tree: ast.Module) -> None:
         """Attributes, keywords, and what the bodies of classes define."""
-        for node in ast.walk(tree):
+        for node in walk(tree):
             if isinstance(node, ast.Attribute):
                 self.note(node, "attr", self.field(node.attr), FIELD_SPACE)
             elif isinstance(node, ast.keyword) and node.arg:
@@ -209,7 +206,7 @@ class Identifiers:
         """A function and everything inside it, or one statement at the top."""
         space = self.new_space()
         named, arguments = set(bound_names(block)), argument_words(block)
-        fixed = {name for node in ast.walk(block) if isinstance(node, ast.Global | ast.Nonlocal) for name in node.names}
+        fixed = {name for node in walk(block) if isinstance(node, ast.Global | ast.Nonlocal) for name in node.names}
 
         def word_of(name: str) -> Word | None:
             """Where a name is a global and bound inside as well, the one word serves both."""
@@ -219,7 +216,7 @@ class Identifiers:
                 return self.parameter(name)
             return self.at_top(name) if name in self.globals else Word("local", name) if name in named else None
 
-        for node in ast.walk(block):
+        for node in walk(block):
             if isinstance(node, ast.Name) and id(node) not in self.members:
                 self.note(node, "id", word_of(node.id), space)
             elif isinstance(node, ast.arg):
@@ -246,7 +243,7 @@ def globals_of(body: list[ast.stmt]) -> Iterator[str]:
 def targets_of(item: ast.stmt) -> list[ast.Name]:
     """The names that a statement assigns."""
     targets = item.targets if isinstance(item, ast.Assign) else [item.target] if isinstance(item, ast.AnnAssign) else []
-    names = (inner for target in targets for inner in ast.walk(target) if isinstance(inner, ast.Name))
+    names = (inner for target in targets for inner in walk(target) if isinstance(inner, ast.Name))
     return [name for name in names if not isinstance(name.ctx, ast.Load)]
 
 
@@ -264,28 +261,26 @@ def inside_class(node: ast.ClassDef) -> Iterator[ast.AST]:
         if isinstance(item, ast.FunctionDef):
             defaults = [*item.args.defaults, *(default for default in item.args.kw_defaults if default)]
             for part in (*item.decorator_list, *defaults):
-                yield from ast.walk(part)
+                yield from walk(part)
         else:
-            yield from ast.walk(item)
+            yield from walk(item)
 
 
 def own_fields(tree: ast.Module) -> set[str]:
     """Fields, methods and attributes that a script defines."""
-    found = {
-        node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
-    }
-    classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    found = {node.attr for node in walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+    classes = [node for node in walk(tree) if isinstance(node, ast.ClassDef)]
     return found | {getattr(part, place) for node in classes for part, place in members_of(node)}
 
 
 def argument_words(block: ast.AST) -> set[str]:
     """The names of the parameters of every function in `block`."""
-    return {node.arg for node in ast.walk(block) if isinstance(node, ast.arg)}
+    return {node.arg for node in walk(block) if isinstance(node, ast.arg)}
 
 
 def bound_names(block: ast.AST) -> Iterator[str]:
     """Every name that something inside `block` binds."""
-    for node in ast.walk(block):
+    for node in walk(block):
         if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load):
             yield node.id
         elif isinstance(node, ast.arg):

@@ -14,6 +14,7 @@ from paramgolf.bundle.identifiers import bound_names
 from paramgolf.bundle.order import LOUD, comes_first, evaluation, heads_of, is_loud, may_stand, only_names_before
 from paramgolf.bundle.quiet import called
 from paramgolf.bundle.slim import copied, with_part
+from paramgolf.bundle.trees import Transformer, children, walk
 
 Names = set[str]
 MOST_NAMES = 35
@@ -43,14 +44,14 @@ def single_calls(tree: ast.Module, known: frozenset[str]) -> Iterator[tuple[str,
     """Functions by name, and methods by a dot and their name, that are named once, to be called."""
     named: Counter[str] = Counter()
     called: Counter[str] = Counter()
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Name | ast.Attribute):
             named[name_used(node)] += 1
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
             plain = not any(isinstance(item, ast.Starred) for item in node.args)
             called[name_used(node.func)] += plain and all(item.arg for item in node.keywords)
     defined = Counter(
-        f".{item.name}" for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for item in functions(node.body)
+        f".{item.name}" for node in walk(tree) if isinstance(node, ast.ClassDef) for item in functions(node.body)
     )
     for owner, item in definitions(tree):
         name = f".{item.name}" if owner else item.name
@@ -83,15 +84,15 @@ def can_move(node: ast.FunctionDef, owner: ast.ClassDef | None) -> bool:
     if (node.decorator_list and not static) or node.args.vararg or node.args.kwarg or node.args.posonlyargs:
         return False
     odd = ast.Yield | ast.YieldFrom | ast.Await | ast.Global | ast.Nonlocal | ast.ClassDef | ast.Import | ast.ImportFrom
-    words = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+    words = {inner.id for inner in walk(node) if isinstance(inner, ast.Name)}
     recursive = node.name in words or any(
-        isinstance(inner, ast.Attribute) and inner.attr == node.name for inner in ast.walk(node)
+        isinstance(inner, ast.Attribute) and inner.attr == node.name for inner in walk(node)
     )
     return (
         not recursive
         and not puts_off(node)
         and not words & {"super", "locals"}
-        and not any(isinstance(i, odd) for i in ast.walk(node))
+        and not any(isinstance(i, odd) for i in walk(node))
     )
 
 
@@ -101,12 +102,12 @@ EAGER = frozenset({"tuple", "list", "dict", "set", "sum", "any", "all", "sorted"
 
 def puts_off(node: ast.FunctionDef) -> bool:
     """Whether something in a function may read its locals later: a function or a generator that it makes."""
-    calls = [inner for inner in ast.walk(node) if isinstance(inner, ast.Call) and inner.args]
+    calls = [inner for inner in walk(node) if isinstance(inner, ast.Call) and inner.args]
     at_once = {id(call.args[0]) for call in calls if called(call) in EAGER}
-    loops = {id(inner.iter) for inner in ast.walk(node) if isinstance(inner, ast.For | ast.comprehension)}
-    unpacked = {id(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Starred)}
-    unpacked |= {id(inner.value) for inner in ast.walk(node) if isinstance(inner, ast.Assign) and takes_apart(inner)}
-    for inner in ast.walk(node):
+    loops = {id(inner.iter) for inner in walk(node) if isinstance(inner, ast.For | ast.comprehension)}
+    unpacked = {id(inner.value) for inner in walk(node) if isinstance(inner, ast.Starred)}
+    unpacked |= {id(inner.value) for inner in walk(node) if isinstance(inner, ast.Assign) and takes_apart(inner)}
+    for inner in walk(node):
         if isinstance(inner, ast.GeneratorExp) and id(inner) not in at_once | loops | unpacked:
             return True
         if isinstance(inner, ast.Lambda | ast.FunctionDef) and inner is not node:
@@ -227,7 +228,7 @@ def own_returns(node: ast.AST) -> Iterator[ast.Return]:
     if isinstance(node, ast.Return):
         yield node
     if not isinstance(node, ast.FunctionDef | ast.Lambda):
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             yield from own_returns(child)
 
 
@@ -297,7 +298,7 @@ def before_anything_is_done(value: ast.expr) -> Iterator[str]:
             yield node.id
 
 
-class Substitute(ast.NodeTransformer):
+class Substitute(Transformer):
     """Puts expressions in the place of names."""
 
     def __init__(self, values: dict[str, ast.expr]) -> None:
@@ -314,7 +315,7 @@ def assignment(name: str, value: ast.expr) -> ast.stmt:
 
 def words_in(node: ast.AST) -> Iterator[str]:
     """Every name that stands in `node`."""
-    yield from (inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
+    yield from (inner.id for inner in walk(node) if isinstance(inner, ast.Name))
     yield from bound_names(node)
 
 
@@ -345,7 +346,7 @@ def renamed(node: ast.FunctionDef, taken: Names) -> ast.FunctionDef:
         ast.FunctionDef: "name",
         ast.ExceptHandler: "name",
     }
-    for inner in ast.walk(node):
+    for inner in walk(node):
         place: Any = rename.get(type(inner))
         if place and inner is not node and getattr(inner, place) in new:
             setattr(inner, place, new[getattr(inner, place)])

@@ -10,6 +10,7 @@ from typing import Any, cast
 from paramgolf.bundle.known import Fact, Facts, Instance, Modules, OneOf, distinct, hints_of, live
 from paramgolf.bundle.plainer import is_path
 from paramgolf.bundle.slim import copied
+from paramgolf.bundle.trees import Transformer
 from paramgolf.bundle.units import Units, home_of
 
 Scope = dict[str, Fact]
@@ -25,7 +26,7 @@ OVER_ITEMS: dict[str, Callable[..., Any]] = {"any": any, "all": all, "tuple": tu
 FEW_PARTS = 4
 
 
-class Instead(ast.NodeTransformer):
+class Instead(Transformer):
     """Puts expressions in the place of names."""
 
     def __init__(self, values: dict[str, ast.expr]) -> None:

@@ -4,9 +4,10 @@ import ast
 from collections import Counter
 
 from paramgolf.bundle.quiet import called, is_quiet, only_keeps
+from paramgolf.bundle.trees import Transformer, walk
 
 
-class Emptied(ast.NodeTransformer):
+class Emptied(Transformer):
     """Leaves out contexts that do nothing, and conditions that always hold."""
 
     def __init__(self, records: frozenset[str]) -> None:
@@ -40,7 +41,7 @@ def without_leftovers(tree: ast.Module) -> ast.Module:
     classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
     Emptied(frozenset(node.name for node in classes if only_keeps(node))).visit(tree)
     while True:
-        used = Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and is_read(node))
+        used = Counter(node.id for node in walk(tree) if isinstance(node, ast.Name) and is_read(node))
         blocks = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.Try))]
         kept = [[item for item in block if is_used(item, used)] for block in blocks]
         if [len(block) for block in kept] == [len(block) for block in blocks]:
@@ -59,7 +60,7 @@ def is_used(item: ast.stmt, used: Counter[str]) -> bool:
     if isinstance(item, ast.Import | ast.ImportFrom):
         item.names = [alias for alias in item.names if used[(alias.asname or alias.name).split(".")[0]]]
         return bool(item.names)
-    own = Counter(node.id for node in ast.walk(item) if isinstance(node, ast.Name) and is_read(node))
+    own = Counter(node.id for node in walk(item) if isinstance(node, ast.Name) and is_read(node))
     if isinstance(item, ast.FunctionDef | ast.ClassDef):
         return bool(used[item.name] - own[item.name] or registered(item))
     if isinstance(item, ast.Assign) and all(isinstance(target, ast.Name) for target in item.targets):

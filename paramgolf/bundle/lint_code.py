@@ -11,6 +11,7 @@ from pathlib import Path
 
 from paramgolf.bundle.claim import Claim
 from paramgolf.bundle.lint_finding import LintFinding, Severity
+from paramgolf.bundle.trees import walk
 from paramgolf.contest import Contest
 
 MAIN_SCRIPT = "train_gpt.py"
@@ -93,8 +94,8 @@ def imported_names(path: Path) -> set[str]:
 
 def script_imports(tree: ast.Module) -> set[str]:
     """The first words of everything that a module imports, inside functions too."""
-    whole = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
-    parts = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    whole = [alias.name for node in walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    parts = [node.module for node in walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
     return {name.partition(".")[0] for name in whole + parts}
 
 

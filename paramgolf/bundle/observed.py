@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from paramgolf.bundle.known import Fact, Instance, Modules, OneOf, distinct, is_fixed
+from paramgolf.bundle.trees import walk
 from paramgolf.bundle.units import OURS, Definition
 from paramgolf.model.gpt import GPT
 from paramgolf.quant.calibrate import wanted_hessians
@@ -57,7 +58,7 @@ def observed_attributes(model: GPT, program: Iterable[Definition]) -> Observed:
 
 def sets_by_name(item: Definition) -> bool:
     """Whether a definition may put another module in the place of one, as what hangs adapters aside does."""
-    return any(isinstance(inner, ast.Name) and inner.id == "setattr" for inner in ast.walk(item.node))
+    return any(isinstance(inner, ast.Name) and inner.id == "setattr" for inner in walk(item.node))
 
 
 def is_own_module(value: Any) -> bool:
@@ -73,7 +74,7 @@ def of_list(value: Any) -> tuple[type, ...]:
 
 def lists_changed(node: ast.AST) -> Iterator[str]:
     """Attributes of which a definition changes what they hold, as far as they are lists."""
-    for inner in ast.walk(node):
+    for inner in walk(node):
         place = inner.value if isinstance(inner, ast.Subscript) and not isinstance(inner.ctx, ast.Load) else None
         if isinstance(inner, ast.Attribute) and inner.attr in CHANGES:
             place = inner.value
@@ -101,8 +102,8 @@ def attributes_set_later(program: Iterable[Definition], kinds: set[str]) -> Iter
         built = set()
         for method in getattr(item.node, "body", ()) if item.name in kinds else ():
             if isinstance(method, ast.FunctionDef) and method.name == "__init__":
-                built = {id(inner) for inner in ast.walk(method)}
-        for inner in ast.walk(item.node):
+                built = {id(inner) for inner in walk(method)}
+        for inner in walk(item.node):
             if isinstance(inner, ast.Attribute) and not isinstance(inner.ctx, ast.Load) and id(inner) not in built:
                 of_another = isinstance(item.node, ast.ClassDef) and item.name not in kinds
                 if not (of_another and isinstance(inner.value, ast.Name) and inner.value.id in ("self", "ctx")):

@@ -4,6 +4,8 @@ import ast
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from paramgolf.bundle.trees import children, walk
+
 LOUD = ast.Call | ast.Await | ast.Yield | ast.YieldFrom | ast.NamedExpr
 """Expressions that may do something, rather than only give a value."""
 COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
@@ -36,7 +38,7 @@ def parts_in_order(node: ast.AST) -> list[ast.AST]:
     if isinstance(node, ast.Dict):
         pairs = zip(node.keys, node.values, strict=True)
         return [part for pair in pairs for part in pair if part is not None]
-    return list(ast.iter_child_nodes(node))
+    return list(children(node))
 
 
 def is_perhaps(node: ast.AST, place: int) -> bool:
@@ -52,15 +54,15 @@ def is_perhaps(node: ast.AST, place: int) -> bool:
 
 def is_loud(node: ast.AST) -> bool:
     """Whether evaluating `node` may do something."""
-    return any(isinstance(inner, LOUD) for inner in ast.walk(node))
+    return any(isinstance(inner, LOUD) for inner in walk(node))
 
 
 def may_stand(value: ast.AST, whole: ast.expr, place: ast.expr) -> bool:
     """Whether Python takes `value` at `place` in `whole`: no name is bound by an expression inside a comprehension."""
-    if not any(isinstance(inner, ast.NamedExpr) for inner in ast.walk(value)):
+    if not any(isinstance(inner, ast.NamedExpr) for inner in walk(value)):
         return True
-    around = [node for node in ast.walk(whole) if isinstance(node, COMPREHENSIONS)]
-    return not any(inner is place for node in around for inner in ast.walk(node))
+    around = [node for node in walk(whole) if isinstance(node, COMPREHENSIONS)]
+    return not any(inner is place for node in around for inner in walk(node))
 
 
 def heads_of(statement: ast.stmt) -> list[ast.expr]:
@@ -80,7 +82,7 @@ def heads_of(statement: ast.stmt) -> list[ast.expr]:
 
 def comes_first(whole: ast.expr, part: ast.expr) -> bool:
     """Whether `part` is evaluated for certain, and nothing that does anything before it but its own parts."""
-    own = {id(inner) for inner in ast.walk(part)}
+    own = {id(inner) for inner in walk(part)}
     for node, sure in evaluation(whole):
         if node is part:
             return sure
@@ -91,8 +93,8 @@ def comes_first(whole: ast.expr, part: ast.expr) -> bool:
 
 def only_names_before(head: ast.expr, part: ast.expr) -> bool:
     """Whether, before `part`, `head` reads nothing that a call could change: no attribute but of what is called."""
-    own = {id(inner) for inner in ast.walk(part)}
-    functions_called = {id(inner.func) for inner in ast.walk(head) if isinstance(inner, ast.Call)}
+    own = {id(inner) for inner in walk(part)}
+    functions_called = {id(inner.func) for inner in walk(head) if isinstance(inner, ast.Call)}
     for node, _ in evaluation(head):
         if node is part:
             return True

@@ -9,6 +9,7 @@ from paramgolf.bundle.known import Fact, live
 from paramgolf.bundle.reach import Reached, mentioned_strings
 from paramgolf.bundle.records import field_names
 from paramgolf.bundle.slim import keeps_annotations
+from paramgolf.bundle.trees import walk
 from paramgolf.bundle.units import OURS, Definition
 
 PLAIN_DECORATORS = {"cache", "contextmanager", "torch.no_grad()", "torch.compiler.assume_constant_result"}
@@ -113,7 +114,7 @@ def records_read_by_name(program: Reached, gathered: Gathered) -> dict[str, tupl
     for item, kind, fields in records(program):
         perhaps = object in gathered.taken_apart or any(sounds_like(names, [*fields]) for names in gathered.unpacked)
         whole = kind in apart or (perhaps and issubclass(kind, tuple))
-        makes = any(isinstance(inner, ast.Name) and inner.id in ("cls", "type") for inner in ast.walk(item.node))
+        makes = any(isinstance(inner, ast.Name) and inner.id in ("cls", "type") for inner in walk(item.node))
         if not whole and not makes and (item.module, item.name) not in gathered.escaped | gathered.spread:
             found[item.name] = field_names(kind)
     return found

@@ -5,8 +5,10 @@ from typing import Any, cast
 
 import torch
 
+from paramgolf.bundle.trees import Transformer, walk
 
-class Plainer(ast.NodeTransformer):
+
+class Plainer(Transformer):
     """Takes apart what is together for looks alone."""
 
     def visit_Assign(self, node: ast.Assign) -> ast.stmt | list[ast.stmt]:
@@ -66,8 +68,8 @@ def bound_first(block: list[ast.stmt], name: str) -> bool:
     """Whether a block binds a name before it may read it, and for certain."""
     for item in block:
         if isinstance(item, ast.Assign) and [ast.unparse(target) for target in item.targets] == [name]:
-            return all(not isinstance(inner, ast.Name) or inner.id != name for inner in ast.walk(item.value))
-        if any(isinstance(inner, ast.Name) and inner.id == name for inner in ast.walk(item)):
+            return all(not isinstance(inner, ast.Name) or inner.id != name for inner in walk(item.value))
+        if any(isinstance(inner, ast.Name) and inner.id == name for inner in walk(item)):
             return False
     return False
 
@@ -88,7 +90,7 @@ def is_path(node: ast.expr) -> bool:
 
 def attributes_in(node: ast.expr) -> set[str]:
     """Names of the attributes that `node` asks for."""
-    return {inner.attr for inner in ast.walk(node) if isinstance(inner, ast.Attribute)}
+    return {inner.attr for inner in walk(node) if isinstance(inner, ast.Attribute)}
 
 
 def plainer(node: ast.stmt) -> ast.stmt:

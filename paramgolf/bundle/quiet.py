@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from paramgolf.bundle.trees import children
+
 QUIET_CALLS = frozenset(
     {
         "abs",
@@ -105,7 +107,7 @@ def evaluated_parts(node: ast.AST) -> Iterator[ast.AST]:
     """`node` and what is in it, but for bodies of functions that it makes."""
     yield node
     if not isinstance(node, ast.Lambda):
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             yield from evaluated_parts(child)
 
 

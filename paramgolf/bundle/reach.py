@@ -12,6 +12,7 @@ from typing import NamedTuple, cast
 
 from paramgolf.bundle.known import live
 from paramgolf.bundle.slim import KINDS, copied, global_names, slim
+from paramgolf.bundle.trees import Transformer, walk
 from paramgolf.bundle.units import OURS, Definition, Units, home_of
 from paramgolf.errors import GolfError
 
@@ -165,7 +166,7 @@ def mentions(node: ast.AST, *, of_functions: bool = False) -> Iterator[tuple[str
 
     `of_functions`: those alone that may be functions, as no item of them is asked for.
     """
-    every = list(ast.walk(node))
+    every = list(walk(node))
     others = {id(inner.value) for inner in every if isinstance(inner, ast.Subscript)} if of_functions else set()
     for inner in every:
         if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Load) and id(inner) not in others:
@@ -176,12 +177,12 @@ def mentions(node: ast.AST, *, of_functions: bool = False) -> Iterator[tuple[str
 
 def mentioned_strings(node: ast.AST) -> Iterator[str]:
     """The strings in a definition that asks for attributes by name."""
-    every = list(ast.walk(node))
+    every = list(walk(node))
     if any(isinstance(inner, ast.Name) and inner.id == "getattr" for inner in every):
         yield from (inner.value for inner in every if isinstance(inner, ast.Constant) and isinstance(inner.value, str))
 
 
-class Prune(ast.NodeTransformer):
+class Prune(Transformer):
     """Leaves out of tables what is not there."""
 
     def __init__(self, names: set[str]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Container, Iterable, Mapping
 from typing import Any, cast
 
 from paramgolf.bundle.quiet import is_quiet
+from paramgolf.bundle.trees import Transformer, walk
 from paramgolf.bundle.units import Definition
 
 ALL_FIELDS = frozenset({"_asdict", "_fields", "_make", "_field_defaults"})
@@ -34,14 +35,14 @@ def made_loudly(
     """Class and field of records among `kinds` that some maker gives what does something."""
     found = set()
     for item in program:
-        for node in ast.walk(item.node):
+        for node in walk(item.node):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in kinds:
                 given = [(keyword.arg or "", keyword.value) for keyword in node.keywords]
                 found |= {(node.func.id, name) for name, value in given if not is_quiet(value, quiet)}
     return found
 
 
-class ByName(ast.NodeTransformer):
+class ByName(Transformer):
     """Gives records their fields by name."""
 
     def __init__(self, fields: Mapping[str, tuple[str, ...]]) -> None:
@@ -56,7 +57,7 @@ class ByName(ast.NodeTransformer):
         return node
 
 
-class WithoutFields(ast.NodeTransformer):
+class WithoutFields(Transformer):
     """Leaves out of calls what they give for fields that are gone."""
 
     def __init__(self, dropped: Container[tuple[str, str]], kinds: Container[str]) -> None:
@@ -71,7 +72,7 @@ class WithoutFields(ast.NodeTransformer):
         return node
 
 
-class ByPlace(ast.NodeTransformer):
+class ByPlace(Transformer):
     """Gives named tuples their fields by place, as far as the order allows."""
 
     def __init__(self, tree: ast.Module) -> None:

@@ -21,6 +21,7 @@ import torch
 
 from paramgolf.bundle.guards import OTHERS
 from paramgolf.bundle.identifiers import Identifiers, Keywords, Word, own_fields, targets_of
+from paramgolf.bundle.trees import walk
 
 SPOKEN = frozenset({"Result", "WithinBudget"})
 """Classes whose fields are written to files."""
@@ -58,7 +59,7 @@ def known_to_others(tree: ast.Module) -> set[str]:
     """Identifiers that must stay wherever they name an attribute: of libraries, in strings, in files."""
     found = library_words(tree) | set(dir(builtins))
     inside: set[str] = set()
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             words = re.findall(r"\w+", node.value)
             inside |= {*words}
@@ -79,7 +80,7 @@ def module_attributes(tree: ast.Module) -> set[str]:
         bases = [ast.unparse(base) for base in node.bases]
         return any("Module" in base or (base in classes and is_module(classes[base])) for base in bases)
 
-    inside = [inner for node in classes.values() if is_module(node) for inner in ast.walk(node)]
+    inside = [inner for node in classes.values() if is_module(node) for inner in walk(node)]
     return {inner.attr for inner in inside if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store)}
 
 

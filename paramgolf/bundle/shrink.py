@@ -19,6 +19,7 @@ from paramgolf.bundle.records import given_by_place
 from paramgolf.bundle.rename import library_words, with_short_names
 from paramgolf.bundle.slim import slim
 from paramgolf.bundle.temporaries import without_temporaries
+from paramgolf.bundle.trees import walk
 from paramgolf.errors import UsageError
 
 Packing = Literal["mixed", "dense", "base85"]
@@ -53,7 +54,7 @@ def minified(lean: str) -> str:
 
 def whole_words(tree: ast.Module) -> set[str]:
     """The strings of a script, by which it may ask for attributes."""
-    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {node.value for node in walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
 def small(source: str) -> str:

@@ -17,8 +17,8 @@ SIZES: dict[str, int] = {}
 def bundle_size(run: Run, kept: Path | None = None) -> int:
     """Bytes of the bundle of `run`, as `paramgolf bundle` writes it.
 
-    Takes a quarter of a minute the first time; the file `kept` remembers it for other processes. Raises `UsageError`
-    when python-minifier is not installed, `GolfError` when something in the configuration is not of this package.
+    Takes a minute or two the first time; the file `kept` remembers it for other processes. Raises `UsageError` when
+    python-minifier is not installed, `GolfError` when something in the configuration is not of this package.
     """
     key = f"{run.digest} {package_digest()}"
     if key not in SIZES:

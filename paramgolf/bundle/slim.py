@@ -4,6 +4,7 @@ import ast
 import symtable
 from typing import TypeVar, cast
 
+from paramgolf.bundle.trees import WITH_NODES, FieldsOf, Transformer, walk
 from paramgolf.bundle.units import is_our_import
 
 Node = TypeVar("Node", bound=ast.AST)
@@ -12,7 +13,11 @@ KINDS = "kinds"
 Functions = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-class BodiesFilled(ast.NodeTransformer):
+ALONE = FieldsOf(lambda kind: (*(name for name in kind._fields if name not in WITH_NODES[kind]), "lineno", KINDS))
+"""What a copy of a node shares with it; other tools leave attributes of their own on nodes."""
+
+
+class BodiesFilled(Transformer):
     """Leaves a `pass` where it takes a body's last statement."""
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
@@ -88,11 +93,10 @@ class Slim(Unregistered):
 
 def copied(node: Node) -> Node:
     """A copy of a piece of source, many times faster than `copy.deepcopy`."""
-    if isinstance(node, ast.expr_context):
-        return node
-    new = type(node)()
+    kind = type(node)
+    new = kind()
     held, known = new.__dict__, node.__dict__
-    for name in (*node._fields, "lineno", KINDS):  # other tools leave attributes of their own on nodes
+    for name in WITH_NODES[kind]:
         value = known.get(name)
         if isinstance(value, list):
             held[name] = [copied(item) if isinstance(item, ast.AST) else item for item in value]
@@ -100,12 +104,15 @@ def copied(node: Node) -> Node:
             held[name] = copied(value)
         elif name in known:
             held[name] = value
+    for name in ALONE[kind]:
+        if name in known:
+            held[name] = known[name]
     return new
 
 
 def with_part(statement: ast.stmt, old: ast.expr, new: ast.expr) -> ast.stmt:
     """`statement`, changed in place, with `new` for `old`."""
-    for parent in ast.walk(statement):
+    for parent in walk(statement):
         for name, value in ast.iter_fields(parent):
             if value is old:
                 setattr(parent, name, new)

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from paramgolf.bundle.order import LOUD, comes_first, heads_of, is_loud, may_stand, only_names_before
 from paramgolf.bundle.quiet import called, is_quiet
 from paramgolf.bundle.slim import copied, with_part
+from paramgolf.bundle.trees import walk
 
 
 def without_temporaries(tree: ast.Module) -> ast.Module:
     """`tree`, changed in place."""
     records = dict(named_tuples(tree))
-    for node in ast.walk(tree):
+    for node in walk(tree):
         if isinstance(node, ast.FunctionDef) and not is_kernel(node):
             while Temporaries(node, records).over(node.body):
                 pass
@@ -42,10 +43,10 @@ class Temporaries:
     def __init__(self, function: ast.FunctionDef, records: dict[str, int]) -> None:
         self.function = function
         self.records = records
-        names = [node for node in ast.walk(function) if isinstance(node, ast.Name)]
+        names = [node for node in walk(function) if isinstance(node, ast.Name)]
         self.reads = Counter(node.id for node in names if isinstance(node.ctx, ast.Load))
         self.writes = Counter(node.id for node in names if not isinstance(node.ctx, ast.Load))
-        self.kept = {name for node in ast.walk(function) for name in names_kept(node)}
+        self.kept = {name for node in walk(function) for name in names_kept(node)}
         """Parameters, and names that another scope shares."""
 
     def over(self, body: list[ast.stmt]) -> bool:
@@ -85,7 +86,7 @@ class Temporaries:
 
     def is_silent(self, value: ast.expr) -> bool:
         """Whether making `value` does nothing, as far as that can be seen."""
-        loud = [node for node in ast.walk(value) if isinstance(node, LOUD)]
+        loud = [node for node in walk(value) if isinstance(node, LOUD)]
         return is_quiet(value) or all(isinstance(node, ast.Call) and self.is_record(node) for node in loud)
 
     def is_record(self, node: ast.expr) -> bool:
@@ -110,7 +111,7 @@ class Temporaries:
         if len(names) < len(made) or any(isinstance(item, ast.Starred) for item in made):
             return []
         for place, item in enumerate(made):
-            if any(isinstance(node, ast.Name) and node.id in names[:place] for node in ast.walk(item)):
+            if any(isinstance(node, ast.Name) and node.id in names[:place] for node in walk(item)):
                 return []
         pairs = zip(target.elts, made, strict=True)
         return [ast.Assign([left], right, lineno=0) for left, right in pairs]
@@ -123,7 +124,7 @@ class Temporaries:
 
     def renamed(self, old: str, new: str) -> bool:
         """Read `new` for `old` everywhere."""
-        for node in ast.walk(self.function):
+        for node in walk(self.function):
             if isinstance(node, ast.Name) and node.id == old:
                 node.id = new
         return True
@@ -131,7 +132,7 @@ class Temporaries:
     def moved(self, name: str, value: ast.expr, following: ast.stmt) -> bool:
         """Put `value` where the next statement reads `name`, if nothing is done in between."""
         for head in heads_of(following):
-            for node in ast.walk(head):
+            for node in walk(head):
                 if isinstance(node, ast.Name) and node.id == name and comes_first(head, node):
                     if (is_loud(value) and not only_names_before(head, node)) or not may_stand(value, head, node):
                         return False
@@ -162,17 +163,15 @@ def parameters_of(function: ast.FunctionDef) -> set[str]:
 
 def shared_names(function: ast.FunctionDef) -> set[str]:
     """What functions inside `function` bind or share under the same names."""
-    inner = [
-        node for node in ast.walk(function) if isinstance(node, ast.FunctionDef | ast.Lambda) and node is not function
-    ]
-    return {name for node in inner for part in ast.walk(node) for name in names_kept(part)}
+    inner = [node for node in walk(function) if isinstance(node, ast.FunctionDef | ast.Lambda) and node is not function]
+    return {name for node in inner for part in walk(node) for name in names_kept(part)}
 
 
 def in_a_loop(function: ast.FunctionDef, name: str) -> bool:
     """Whether a loop may bind `name` again."""
-    loops = [node for node in ast.walk(function) if isinstance(node, ast.For | ast.While | ast.comprehension)]
+    loops = [node for node in walk(function) if isinstance(node, ast.For | ast.While | ast.comprehension)]
     return any(
         isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Load)
         for loop in loops
-        for node in ast.walk(loop)
+        for node in walk(loop)
     )

@@ -3,8 +3,10 @@
 import ast
 from typing import cast
 
+from paramgolf.bundle.trees import Transformer
 
-class Texts(ast.NodeTransformer):
+
+class Texts(Transformer):
     """Puts known values, and texts in texts, into the text around."""
 
     def visit_FormattedValue(self, node: ast.FormattedValue) -> ast.AST:

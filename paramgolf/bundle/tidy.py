@@ -5,6 +5,7 @@ from typing import cast
 
 from paramgolf.bundle.evaluator import is_silent
 from paramgolf.bundle.quiet import called, is_quiet
+from paramgolf.bundle.trees import Transformer, walk
 
 ERROR_PROSE = ("evidence", "fix")
 
@@ -19,7 +20,7 @@ def simplified(node: ast.stmt, quiet: frozenset[str] = frozenset()) -> ast.stmt:
             return node
 
 
-class Terse(ast.NodeTransformer):
+class Terse(Transformer):
     """Leaves evidence and advice out of errors, and `cache` out of `njit`: source that was unpacked is in no file."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.stmt:
@@ -49,7 +50,7 @@ def makes_error(name: str) -> bool:
     return name.endswith("Error") or name in ("OverTime", "OverBytes", "Interrupted")
 
 
-class Tidy(ast.NodeTransformer):
+class Tidy(Transformer):
     """Removes assignments to locals that are never read."""
 
     def __init__(self, quiet: frozenset[str] = frozenset()) -> None:
@@ -65,11 +66,9 @@ class Tidy(ast.NodeTransformer):
             self.changed = True
             return None
         outer, outside_of = self.unread, self.within
-        names = [inner for inner in ast.walk(node) if isinstance(inner, ast.Name)]
+        names = [inner for inner in walk(node) if isinstance(inner, ast.Name)]
         read = {inner.id for inner in names if not isinstance(inner.ctx, ast.Store)}
-        outside = {
-            name for inner in ast.walk(node) if isinstance(inner, ast.Global | ast.Nonlocal) for name in inner.names
-        }
+        outside = {name for inner in walk(node) if isinstance(inner, ast.Global | ast.Nonlocal) for name in inner.names}
         self.unread = {inner.id for inner in names} - read - outside
         self.within = (self.within or set()) | read | outside
         self.generic_visit(node)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from paramgolf.bundle.trees import walk
 from paramgolf.errors import GolfError
 
 OURS = "paramgolf"
@@ -54,7 +55,7 @@ def read_units(package: Path) -> dict[str, Unit]:
 def read_unit(module: str, tree: ast.Module) -> Unit:
     """The module called `module` with the parsed source `tree`."""
     unit = Unit(module, {}, {}, {}, tuple(imported_above(tree)), {})
-    for inner in ast.walk(tree):
+    for inner in walk(tree):
         if isinstance(inner, ast.ImportFrom) and is_our_import(inner):
             unit.ours.update({alias.name: inner.module or "" for alias in inner.names})
     for node in tree.body:
@@ -107,7 +108,7 @@ def names_made(node: ast.stmt) -> Iterator[str]:
         yield node.name
     elif isinstance(node, ast.Assign | ast.AnnAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        yield from (inner.id for target in targets for inner in ast.walk(target) if isinstance(inner, ast.Name))
+        yield from (inner.id for target in targets for inner in walk(target) if isinstance(inner, ast.Name))
 
 
 class Home(NamedTuple):

@@ -16,6 +16,7 @@ from paramgolf.bundle.quiet import is_quiet
 from paramgolf.bundle.reach import mentions
 from paramgolf.bundle.records import WithoutFields, made_loudly
 from paramgolf.bundle.slim import KINDS, BodiesFilled, keeps_annotations
+from paramgolf.bundle.trees import Transformer, walk
 from paramgolf.bundle.units import Definition
 
 Dropped = frozenset[tuple[str, str]]
@@ -50,7 +51,7 @@ def unasked_keys(definitions: Iterable[Definition]) -> frozenset[str]:
         inside = [node for node in displays_of_state(item.node) if None not in node.keys]
         told = {id(key): key.value for node in inside for key in node.keys if isinstance(key, ast.Constant)}
         keys |= set(map(str, told.values()))
-        words = (node for node in ast.walk(item.node) if isinstance(node, ast.Constant) and id(node) not in told)
+        words = (node for node in walk(item.node) if isinstance(node, ast.Constant) and id(node) not in told)
         others |= {node.value for node in words if isinstance(node.value, str)}
     return frozenset(keys - others)
 
@@ -60,7 +61,7 @@ def displays_of_state(node: ast.stmt) -> list[ast.Dict]:
     methods = {part.name: part for part in getattr(node, "body", ()) if isinstance(part, ast.FunctionDef)}
     if not isinstance(node, ast.ClassDef) or not {"state", "restore"} <= methods.keys():
         return []
-    returns = [part.value for part in ast.walk(methods["state"]) if isinstance(part, ast.Return)]
+    returns = [part.value for part in walk(methods["state"]) if isinstance(part, ast.Return)]
     return [value for value in returns if isinstance(value, ast.Dict)]
 
 
@@ -102,7 +103,7 @@ def unread_names(definitions: Iterable[Definition], facts: Facts) -> Dropped:
 
 def reads_whole(node: ast.stmt) -> bool:
     """Whether a definition reads every field of some object, whatever they are called."""
-    calls = (inner.func for inner in ast.walk(node) if isinstance(inner, ast.Call))
+    calls = (inner.func for inner in walk(node) if isinstance(inner, ast.Call))
     return any(isinstance(func, ast.Name) and func.id in READ_WHOLE for func in calls)
 
 
@@ -113,7 +114,7 @@ def declared_fields(node: ast.ClassDef) -> list[ast.AnnAssign]:
 
 def assigned_attributes(node: ast.ClassDef, kind: type, facts: Facts) -> Iterator[str]:
     """Attributes that methods of a class assign to their own object, where leaving that out changes nothing else."""
-    for inner in ast.walk(node):
+    for inner in walk(node):
         for target, _ in assignments_to_attributes(inner):
             if not issubclass(kind, nn.Module) or isinstance(facts.observed.get((kind, target.attr)), OneOf):
                 yield target.attr
@@ -197,7 +198,7 @@ def without_unread(node: ast.stmt, module: str, dropped: Dropped, facts: Facts) 
     return node
 
 
-class Sparing(ast.NodeTransformer):
+class Sparing(Transformer):
     """Leaves out of an expression the settings that nobody reads."""
 
     def __init__(self, dropped: Dropped) -> None:

@@ -25,6 +25,7 @@ from paramgolf.bundle.guards import OTHERS, attributes_held
 from paramgolf.bundle.passed import decorators, methods_called_by_us, passes_arguments
 from paramgolf.bundle.quiet import is_quiet
 from paramgolf.bundle.reach import mentioned_strings
+from paramgolf.bundle.trees import Transformer, children, walk
 from paramgolf.bundle.units import Definition
 
 Unused = frozenset[tuple[str, str]]
@@ -113,7 +114,7 @@ def reads(node: ast.FunctionDef, name: str) -> bool:
     """Whether a function mentions `name`, or hands on whatever it has been given."""
     if node.args.vararg or node.args.kwarg or node.args.posonlyargs:
         return True
-    return any(isinstance(inner, ast.Name) and inner.id in (name, "locals") for inner in ast.walk(node))
+    return any(isinstance(inner, ast.Name) and inner.id in (name, "locals") for inner in walk(node))
 
 
 class Uses:
@@ -164,21 +165,21 @@ def evaluated_nodes(node: ast.AST) -> Iterator[ast.AST]:
         skipped = [node.args[0]]
     elif isinstance(node, ast.AnnAssign):
         skipped = [node.annotation]
-    for child in ast.iter_child_nodes(node):
+    for child in children(node):
         if not any(child is other for other in skipped):
             yield from evaluated_nodes(child)
 
 
 def names_read(node: ast.stmt) -> Iterator[str]:
     """Names that a definition reads."""
-    yield from (inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load))
+    yield from (inner.id for inner in walk(node) if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load))
 
 
 def local_names(node: ast.AST) -> Iterator[str]:
     """Names that functions in a definition bind: there, they may mean something else than at the top."""
-    for function in ast.walk(node):
+    for function in walk(node):
         if isinstance(function, ast.FunctionDef):
-            for inner in ast.walk(function):
+            for inner in walk(function):
                 if isinstance(inner, ast.arg):
                     yield inner.arg
                 elif isinstance(inner, ast.Name) and not isinstance(inner.ctx, ast.Load):
@@ -203,7 +204,7 @@ def argument(call: ast.Call, name: str, place: int | None) -> ast.expr | None:
     return next((item.value for item in call.keywords if item.arg == name), None)
 
 
-class WithoutUnused(ast.NodeTransformer):
+class WithoutUnused(Transformer):
     """Leaves parameters out of definitions, and what they get out of calls."""
 
     def __init__(self, unused: Unused, takers: dict[str, list[Taker]], operators: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from paramgolf.cli.options import Device, Json, Settings
 from paramgolf.cli.output import print_json, print_rows, print_text
 from paramgolf.cli.progress import duration
-from paramgolf.cli.script_size import script_size
+from paramgolf.cli.script_size import ScriptSize
 
 if TYPE_CHECKING:
     from paramgolf.lab.estimate import Estimate
@@ -65,8 +65,9 @@ def estimate_command(
 
     run, here = asked_run(preset, settings), pick_device(device)
     told = estimate(run, device=here, runs=runs)
-    if not told.within_bytes:  # what the upper bound of the code does not settle, its true size may
-        told = estimate(run, device=here, runs=runs, script_bytes=script_size()(run))
+    # What the upper bound of the code does not settle its true size may, unless the artifact alone is too large.
+    if not told.within_bytes and told.artifact_bytes < told.byte_budget:
+        told = estimate(run, device=here, runs=runs, script_bytes=ScriptSize()(run))
     if json:
         extra = {"total_bytes": told.total_bytes, "within_bytes": told.within_bytes}
         paces = [pace._asdict() for pace in told.paces]

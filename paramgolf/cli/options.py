@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from paramgolf.cli.script_size import script_size
+from paramgolf.cli.script_size import ScriptSize
 
 if TYPE_CHECKING:
     from paramgolf.lab.launch import Launch
@@ -49,5 +49,5 @@ class RunOptions:
             data_root=self.data_root,
             runs=self.runs,
             resume=self.resume,
-            code_size=script_size(self.data_root),
+            code_size=ScriptSize(self.data_root),
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from paramgolf.cli.options import Device, Json, RunOptions
 from paramgolf.cli.output import print_json, print_rows, print_text
 from paramgolf.cli.progress import Follow, display
-from paramgolf.cli.script_size import script_size
+from paramgolf.cli.script_size import ScriptSize
 from paramgolf.errors import ArtifactError, GolfError, OverBytes, OverTime, UsageError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def export_command(folder: Path, /, *, target_bytes: str | None = None, device: 
     from paramgolf.train.distributed import placed
     from paramgolf.validation import Validation
 
-    launch = Launch(resume=str(folder), code_size=script_size())
+    launch = Launch(resume=str(folder), code_size=ScriptSize())
     with placed(device) as place, displayed_session(launch, place) as ready:
         require_trained(ready.folder)
         target = None if target_bytes is None else asked_bytes(target_bytes, ready.run)
@@ -116,7 +116,7 @@ def export_command(folder: Path, /, *, target_bytes: str | None = None, device: 
 def asked_bytes(text: str, run: "Run") -> int:
     """Bytes of an artifact: a number, or what the contest leaves beside the code for `budget`."""
     if text == "budget":
-        return run.contest.artifact_bytes - script_size()(run)
+        return run.contest.artifact_bytes - ScriptSize()(run)
     try:
         wanted = int(text.replace("_", "").replace(",", ""))
     except ValueError:
@@ -176,6 +176,9 @@ def displayed_session(launch: "Launch", place: "Place") -> Iterator["Session"]:
     from paramgolf.lab.launch import session
 
     with display() as shown, session(launch, place, (Follow(shown),), show_preparing(shown)) as ready:
+        # Export asks for it, and while a GPU trains the processor has time.
+        if place.first and place.device.type == "cuda" and isinstance(launch.code_size, ScriptSize):
+            launch.code_size.begin(ready.folder.config)
         yield ready
 
 

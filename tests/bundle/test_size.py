@@ -8,8 +8,12 @@ import pytest
 
 from paramgolf.artifact.code import imported_code
 from paramgolf.bundle.size import SIZES, bundle_size, package_digest, remember, remembered
-from paramgolf.cli.script_size import SIZES_FILE, script_size
+from paramgolf.cli.script_size import SIZES_FILE, ScriptSize
+from paramgolf.config import to_toml
+from paramgolf.errors import GolfError
+from paramgolf.events import Event, Events
 from paramgolf.lab.launch import asked_run
+from paramgolf.run import Run
 from paramgolf.stages import Session, code_that_counts
 
 
@@ -20,7 +24,7 @@ def test_a_size_that_is_known_is_not_worked_out_again(tmp_path: Path):
     try:
         SIZES.clear()
         assert bundle_size(run, kept) == 321
-        assert script_size(tmp_path)(run) == 321
+        assert ScriptSize(tmp_path)(run) == 321
         assert bundle_size(replace(run, seed=run.seed + 1)) == 321, "remembered by the process"
     finally:
         SIZES.clear()
@@ -42,13 +46,36 @@ def test_a_damaged_file_is_as_none(tmp_path: Path, content: str):
     assert remembered(tmp_path / "missing") == {}
 
 
+def test_it_is_counted_ahead_by_a_process_of_its_own(tmp_path: Path):
+    run = replace(asked_run("baseline"), name="of a test")
+    config, size = tmp_path / "config.toml", ScriptSize(tmp_path)
+    config.write_text(to_toml(run))
+    size.kept.write_text(json.dumps({f"{run.digest} {package_digest()}": 321, "other": 5}))
+    size.begin(config)
+    assert size(run) == 321
+    assert size.ahead is not None
+    assert size.ahead.returncode == 0
+
+
+def test_where_it_cannot_be_counted_the_bound_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def no_bundle(run: Run, kept: Path | None = None) -> int:
+        raise GolfError("a technique of somebody else")
+
+    monkeypatch.setattr("paramgolf.bundle.size.bundle_size", no_bundle)
+    size, run = ScriptSize(tmp_path), asked_run("baseline")
+    size.begin(tmp_path / "missing.toml")
+    assert size(run) == imported_code(run)
+
+
 def test_the_script_is_counted_where_it_matters():
     run = asked_run("baseline")
     session = object.__new__(Session)
-    for name, value in (("run", run), ("code_size", lambda run: 123)):
+    told: list[Event] = []
+    for name, value in (("run", run), ("code_size", lambda run: 123), ("events", Events(None, (told.append,)))):
         object.__setattr__(session, name, value)
     bound = imported_code(run)
     assert code_that_counts(session, exactly=True) == 123
+    assert [event["event"] for event in told] == ["counting"]
     assert code_that_counts(session, exactly=False) == bound > 20_000
     assert code_that_counts(session, exactly=False, known=7) == 7
     object.__setattr__(session, "code_size", None)
