@@ -92,7 +92,7 @@ STATUSES: dict[str, Callable[[Tracker, Event], Status]] = {
     "calibrated": lambda tracker, event: Status(
         "export", f"{event['hessians']} Hessians in {event['seconds']:.1f} s, now quantizing"
     ),
-    "counting": lambda tracker, event: Status("export", "counting the bytes of the script, then quantizing"),
+    "counting": lambda tracker, event: Status("count", "bytes of the script, then quantizing"),
     "exported": Tracker.written,
     "scoring": Tracker.scoring,
     "scored": lambda tracker, event: Status("score", f"{event['what']} {event['val_bpb']:.4f} bpb", 1.0),

@@ -39,6 +39,12 @@ def test_scoring_is_validation_until_the_artifact_is_written() -> None:
     assert tracker.status({**scoring, "time": 104.0}) == Status("score", "contiguous", 0.01, None)
 
 
+def test_what_takes_minutes_is_told_where_it_begins():
+    assert Tracker().status({"event": "counting", "time": 1.0}) == Status(
+        "count", "bytes of the script, then quantizing"
+    )
+
+
 def test_events_that_change_nothing_are_not_shown() -> None:
     assert Tracker().status({"time": 0.0, "event": "finished"}) is None
 
