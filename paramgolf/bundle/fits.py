@@ -9,7 +9,8 @@ import symtable
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from paramgolf.bundle.applied import forward_of, is_applied, is_launched
+from paramgolf.bundle.applied import describes, forward_of, is_applied, is_launched
+from paramgolf.bundle.passed import passes_arguments
 from paramgolf.bundle.trees import walk
 from paramgolf.bundle.unused import called_name, local_names
 from paramgolf.errors import GolfError
@@ -50,7 +51,8 @@ def takers(tree: ast.Module) -> dict[str, Taken]:
     found = {}
     for node in definitions_at_top(tree.body):
         if isinstance(node, ast.FunctionDef):
-            found[node.name] = taken(node.args, options=LAUNCH_OPTIONS if is_launched(node) else frozenset())
+            if passes_arguments(node) or is_launched(node) or any(map(describes, node.decorator_list)):
+                found[node.name] = taken(node.args, options=LAUNCH_OPTIONS if is_launched(node) else frozenset())
         elif is_applied(node):
             found[f"{node.name}.apply"] = taken(forward_of(node).args, skips=1)
         elif not node.bases and not node.decorator_list:

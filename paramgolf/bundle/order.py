@@ -38,7 +38,7 @@ def parts_in_order(node: ast.AST) -> list[ast.AST]:
     if isinstance(node, ast.Dict):
         pairs = zip(node.keys, node.values, strict=True)
         return [part for pair in pairs for part in pair if part is not None]
-    return list(children(node))
+    return children(node)
 
 
 def is_perhaps(node: ast.AST, place: int) -> bool:

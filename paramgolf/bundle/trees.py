@@ -1,4 +1,4 @@
-"""Going through syntax trees as `ast` does, several times faster: bundling a script visits some ten million nodes.
+"""Going through syntax trees as `ast` does, in half the time: bundling a script visits some twenty million nodes.
 
 Contexts and operators (`Load`, `Add`) are passed over: nothing asks for them as nodes of their own.
 """

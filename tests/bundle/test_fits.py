@@ -78,6 +78,12 @@ def test_functions_that_need_a_library_are_looked_at_too():
     assert len(list(misfits(ast.parse(text)))) == 1
 
 
+def test_a_function_that_a_decorator_may_call_otherwise_is_let_be():
+    assert not list(misfits(ast.parse("@theirs\ndef work(a):\n    return a\nwork(1, 2)")))
+    shapes = "@operator.register_fake\ndef shapes(a):\n    return a\nshapes(1, 2)"
+    assert list(misfits(ast.parse(shapes))) == ["shapes(1, 2): takes 1 arguments by place"]
+
+
 def test_a_name_that_means_something_else_inside_is_let_be():
     assert not list(misfits(ast.parse("def work(a):\n    return a\ndef caller(work):\n    return work(1, 2)")))
 
