@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from paramgolf.cli.catalogue import meant
 from paramgolf.cli.options import Json, Settings
 from paramgolf.cli.output import print_json, print_rows, print_text
+from paramgolf.cli.progress import Status, display
 from paramgolf.errors import GolfError
 
 if TYPE_CHECKING:
@@ -50,9 +51,14 @@ def bundle_command(
     from paramgolf.config import overridden
 
     run = overridden(meant(what), settings)
-    script = amalgamate(run)
-    shipped = packed(script.lean, packing)
-    proofs = proven(run, device) if proof else []
+    with display() as shown:
+        shown.show(Status("bundle", "the code that the run needs"))
+        script = amalgamate(run)
+        shown.show(Status("pack", f"{len(script.lean):,} characters"))
+        shipped = packed(script.lean, packing)
+        if proof:
+            shown.show(Status("prove", "package and bundle at reduced size"))
+        proofs = proven(run, device) if proof else []
     out.mkdir(parents=True, exist_ok=True)
     (out / "train_gpt.py").write_bytes(shipped.content)
     (out / "train_gpt_readable.py").write_text(script.readable, encoding="utf-8")

@@ -167,6 +167,15 @@ def test_every_preset_s_bundle_gives_the_package_s_numbers(name: str, tmp_path: 
     assert proof.package == proof.bundle
 
 
+@pytest.mark.gpu
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", ["baseline", "pr1855"])
+def test_a_bundle_gives_the_package_s_numbers_on_a_gpu(name: str, tmp_path: Path):
+    (proof,) = prove([asked_run(name)], tmp_path, "cuda")
+    assert proof.equal, proof
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_can_be_made_small(name: str):
     run = asked_run(name)
