@@ -45,11 +45,9 @@ def is_perhaps(node: ast.AST, place: int) -> bool:
     """Whether the part of `node` at `place` may be passed over, or come more than once."""
     if isinstance(node, ast.Lambda):
         return True
-    if isinstance(node, ast.BoolOp):
-        return place > 1  # the first is the operator
-    if isinstance(node, ast.IfExp | COMPREHENSIONS):
+    if isinstance(node, ast.BoolOp | ast.IfExp | COMPREHENSIONS):
         return place > 0
-    return isinstance(node, ast.Compare) and place > len(node.ops) + 1
+    return isinstance(node, ast.Compare) and place > 1
 
 
 def is_loud(node: ast.AST) -> bool:

@@ -46,11 +46,12 @@ def test_a_damaged_file_is_as_none(tmp_path: Path, content: str):
     assert remembered(tmp_path / "missing") == {}
 
 
-def test_it_is_counted_ahead_by_a_process_of_its_own(tmp_path: Path):
+def test_it_is_counted_ahead_by_a_process_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run = replace(asked_run("baseline"), name="of a test")
     config, size = tmp_path / "config.toml", ScriptSize(tmp_path)
     config.write_text(to_toml(run))
     size.kept.write_text(json.dumps({f"{run.digest} {package_digest()}": 321, "other": 5}))
+    monkeypatch.setattr("paramgolf.bundle.size.SIZES", {})
     size.begin(config)
     assert size(run) == 321
     assert size.ahead is not None
