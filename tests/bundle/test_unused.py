@@ -111,44 +111,39 @@ def test_one_with_a_gradient_or_asked_about_stays(second: str, asked: int, more:
     assert "unread" in left(FUNCTION.format(second=second, asked=asked) + more)
 
 
-def test_kernels_and_operators_lose_what_they_do_not_read():
-    before = """
-    @triton.jit
-    def kernel(x, unread, SIZE: tl.constexpr):
-        tl.store(x, SIZE)
-    @library.custom_op("a::b", mutates_args=())
-    def operator(x: Tensor, unread: int, told: int) -> Tensor:
-        kernel[3,](x, 2, 4, num_warps=8)
-        return x
-    @operator.register_fake
-    def shapes(x: Tensor, unread: int, told: int) -> Tensor:
-        return x.new_empty(told)
-    def caller(x):
-        return operator(x, 1, 2)
-    """
+OPERATOR = """
+@triton.jit
+def kernel(x, unread, SIZE: tl.constexpr):
+    tl.store(x, SIZE)
+@library.custom_op("a::b", mutates_args=())
+def operator(x: Tensor, unread: int, told: int) -> Tensor:
+    {work}
+    return x
+@operator.register_fake
+def shapes(x: Tensor, unread: int, told: int) -> Tensor:
+    return x.new_empty(told)
+def caller(x):
+    return operator(x, 1, 2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("work", "left_of_it", "named"),
+    [
+        ("kernel[3,](x, 2, 4, num_warps=8)", "kernel[3,](x, 4, num_warps=8)", "operator"),
+        ("x = shapes(x, 0, told)", "x = shapes(x, told)", "shapes"),
+    ],
+    ids=["a kernel", "who tells shapes and is called as well"],
+)
+def test_kernels_and_operators_lose_what_they_do_not_read(work: str, left_of_it: str, named: str):
+    before = OPERATOR.format(work=work)
     after = left(before)
+    for line in (
+        left_of_it,
+        "def operator(x: Tensor, told: int)",
+        "def shapes(x: Tensor, told: int)",
+        "operator(x, 2)",
+    ):
+        assert line in after
     assert "def kernel(x, SIZE: tl.constexpr):" in after
-    assert "kernel[3,](x, 4, num_warps=8)" in after
-    assert "def operator(x: Tensor, told: int)" in after
-    assert "def shapes(x: Tensor, told: int)" in after
-    assert "operator(x, 2)" in after
-    assert "unread" in left(textwrap.dedent(before) + "def other(x):\n    return map(operator, x)")
-
-
-def test_who_tells_shapes_and_is_called_as_well_loses_what_its_operator_does():
-    before = """
-    @library.custom_op("ours::operator", mutates_args=())
-    def operator(x: Tensor, unread: int, told: int) -> Tensor:
-        return shapes(x, 0, told)
-    @operator.register_fake
-    def shapes(x: Tensor, unread: int, told: int) -> Tensor:
-        return x.new_empty(told)
-    def caller(x):
-        return operator(x, 1, 2)
-    """
-    after = left(before)
-    assert "def operator(x: Tensor, told: int)" in after
-    assert "def shapes(x: Tensor, told: int)" in after
-    assert "return shapes(x, told)" in after
-    assert "return operator(x, 2)" in after
-    assert "unread" in left(textwrap.dedent(before) + "def other(x):\n    return map(shapes, x)")
+    assert "unread: int" in left(f"{before}def other(x):\n    return map({named}, x)")
