@@ -6,10 +6,12 @@
     python benchmarks/bundle_sizes.py pr1855 --modules 30    # bytes saved by leaving each module out, the dearest 30
 
 `brotli` is the same minified script by brotli at its best setting, without the lines that unpack it.
+`made` and `packed` are seconds.
 """
 
 import argparse
 import ast
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -57,12 +59,15 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[])
     parser.add_argument("--modules", type=int, default=0)
     asked = parser.parse_args()
-    print(f"{'preset':24} {'file':>8} {'brotli':>8} {'minified':>9} {'readable':>9}")
+    print(f"{'preset':24} {'file':>8} {'brotli':>8} {'minified':>9} {'readable':>9} {'made':>5} {'packed':>6}")
     for name in asked.presets:
+        began = time.perf_counter()
         script = amalgamate(asked_run(name, tuple(asked.settings)))
+        made = time.perf_counter()
         shipped = packed(script.lean)
+        seconds = f"{made - began:5.0f} {time.perf_counter() - made:6.0f}"
         sizes = len(shipped.content), brotli_bytes(shipped.minified), len(shipped.minified), len(script.readable)
-        print(f"{name:24} {sizes[0]:8,} {sizes[1]:8,} {sizes[2]:9,} {sizes[3]:9,}", flush=True)
+        print(f"{name:24} {sizes[0]:8,} {sizes[1]:8,} {sizes[2]:9,} {sizes[3]:9,} {seconds}", flush=True)
         for share, module in module_costs(script)[: asked.modules]:
             print(f"    {share * sizes[0]:7,.0f}  {module}")
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from paramgolf.bundle.applied import describes, forward_of, is_applied, is_launched
 from paramgolf.bundle.passed import passes_arguments
+from paramgolf.bundle.slim import names_looked_up
 from paramgolf.bundle.trees import walk
 from paramgolf.bundle.unused import called_name, local_names
 from paramgolf.errors import GolfError
@@ -102,16 +103,7 @@ def unbound(text: str) -> list[str]:
     top = symtable.symtable(text, "<script>", "exec")
     bound = {each.get_name() for each in top.get_symbols() if each.is_assigned() or each.is_imported()}
     bound |= {each.get_name() for each in top.get_children()} | {*dir(builtins)} | OF_MODULES
-    return sorted({name for name in names_from_the_top(top) if name not in bound})
-
-
-def names_from_the_top(table: symtable.SymbolTable) -> Iterator[str]:
-    """Names that a scope and those inside it look for in the module."""
-    for each in table.get_symbols():
-        if each.is_referenced() and (each.is_global() or table.get_type() == "module"):
-            yield each.get_name()
-    for child in table.get_children():
-        yield from names_from_the_top(child)
+    return sorted(names_looked_up(top) - bound)
 
 
 def make_sure_it_fits(text: str) -> None:

@@ -133,7 +133,7 @@ class Fold(Texts):
                 known[place.target.id] = self.evaluator.each(place.iter, self.scope)
         return cast(ast.expr, self.hidden(node, known))
 
-    visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp  # type: ignore[assignment]
+    visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp
 
     def hidden(self, node: ast.AST, names: Scope) -> ast.AST:
         """Visit `node`, inside which `names` are other than outside."""

@@ -167,8 +167,13 @@ def registers(decorator: ast.expr) -> bool:
 
 def global_names(node: ast.stmt) -> set[str]:
     """Names that a definition without annotations takes from outside of itself, builtins included."""
+    return names_looked_up(symtable.symtable(ast.unparse(node), "<definition>", "exec"))
+
+
+def names_looked_up(module: symtable.SymbolTable) -> set[str]:
+    """Names that a module and the scopes in it look for at its top, builtins included."""
     found: set[str] = set()
-    tables = [symtable.symtable(ast.unparse(node), "<definition>", "exec")]
+    tables = [module]
     while tables:
         table = tables.pop()
         top = table.get_type() == "module"

@@ -49,8 +49,8 @@ def walk(node: ast.AST) -> Iterator[ast.AST]:
         yield each
 
 
-class Transformer(ast.NodeTransformer):
-    """`ast.NodeTransformer`."""
+class Transformer:
+    """What `ast.NodeTransformer` is."""
 
     visitors: dict[type[ast.AST], str]
     """Class of nodes -> name of the method that visits them; filled as they come."""
@@ -63,9 +63,7 @@ class Transformer(ast.NodeTransformer):
         name = self.visitors.get(type(node))
         if name is None:
             name = f"visit_{type(node).__name__}"
-            # `NodeVisitor` has a method for constants, which only serves methods of older versions.
-            own = name != "visit_Constant" or type(self).visit_Constant is not ast.NodeVisitor.visit_Constant
-            name = self.visitors[type(node)] = name if own and hasattr(self, name) else "generic_visit"
+            name = self.visitors[type(node)] = name if hasattr(self, name) else "generic_visit"
         return getattr(self, name)(node)
 
     def generic_visit(self, node: ast.AST) -> ast.AST:

@@ -8,7 +8,7 @@ import pytest
 
 from paramgolf.artifact.code import imported_code
 from paramgolf.bundle.size import SIZES, bundle_size, package_digest, remember, remembered
-from paramgolf.cli.script_size import SIZES_FILE, ScriptSize
+from paramgolf.cli.script_size import SIZES_FILE, ScriptSize, count_configured
 from paramgolf.config import to_toml
 from paramgolf.errors import GolfError
 from paramgolf.events import Event, Events
@@ -56,6 +56,15 @@ def test_it_is_counted_ahead_by_a_process_of_its_own(tmp_path: Path, monkeypatch
     assert size(run) == 321
     assert size.ahead is not None
     assert size.ahead.returncode == 0
+
+
+def test_what_counts_ahead_counts_the_run_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run, config, asked = asked_run("baseline"), tmp_path / "config.toml", list[tuple[str, Path | None]]()
+    config.write_text(to_toml(run))
+    monkeypatch.setattr("os.nice", lambda more: more)
+    monkeypatch.setattr("paramgolf.bundle.size.bundle_size", lambda run, kept: asked.append((run.digest, kept)))
+    count_configured(str(config), str(tmp_path / SIZES_FILE))
+    assert asked == [(run.digest, tmp_path / SIZES_FILE)]
 
 
 def test_where_it_cannot_be_counted_the_bound_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
