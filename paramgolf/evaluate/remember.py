@@ -151,20 +151,35 @@ class RememberingReader:
 
     def scored_costs(self, batch: Batch, told: Tensor, chunk: Tensor) -> Tensor:
         """(R, K) costs of the chunk; what its calls of attention were given is kept aside."""
-        costs, self.fresh = self.costs(self.adapters.weights, self.kept, batch.targets, told, chunk)
+        ids, places = self.entering(told)
+        costs, self.fresh = self.costs(self.adapters.weights, self.kept, ids, places, batch.targets, told, chunk)
         return costs
 
-    def chunk_costs(
-        self, weights: Tensor, kept: Sequence[KeysValues], targets: Tensor, told: Tensor, chunk: Tensor
-    ) -> tuple[Tensor, list[KeysValues]]:
-        """Costs of a chunk, (R, K), and the keys and values of its tokens; `chunk` are their places."""
-        model = self.bench.model
-        assert model is not None
+    def entering(self, told: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, T) ids that enter the model, and their places in the stream.
+
+        Not compiled: a graph that holds the stream would be made anew for a stream of another length.
+        """
         starts, first, after = told[0], told[1], told[2]
         begin = torch.maximum(starts, first - OVERLAP)
         places = begin[:, None] + torch.arange(self.width + OVERLAP, device=begin.device)
         # Nothing from the end of the chunk on enters, so that even a model that looked ahead would see nothing.
-        ids = self.tokens[places.clamp(max=len(self.tokens) - 2)].masked_fill(places >= after[:, None], 0)
+        return self.tokens[places.clamp(max=len(self.tokens) - 2)].masked_fill(places >= after[:, None], 0), places
+
+    def chunk_costs(
+        self,
+        weights: Tensor,
+        kept: Sequence[KeysValues],
+        ids: Tensor,
+        places: Tensor,
+        targets: Tensor,
+        told: Tensor,
+        chunk: Tensor,
+    ) -> tuple[Tensor, list[KeysValues]]:
+        """Costs of a chunk, (R, K), and the keys and values of its tokens; `chunk` are their places."""
+        model = self.bench.model
+        assert model is not None
+        starts, first, begin = told[0], told[1], places[:, 0]
         back = tokens_back(begin - starts, first - starts, self.width + OVERLAP, self.length)
         plan = PastPlan(kept, back, places - starts[:, None], [])
         self.adapters.use(weights)

@@ -1,15 +1,18 @@
 """Reading with memory: where nothing is learned it is the same forward pass."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
-from adapting import ADAPTERS, adaptable_model, bench_for, costs_under, text
+from adapting import ADAPTERS, ADAPTING, LENGTHS, adaptable_model, bench_for, costs_under, text
+from torch._dynamo.testing import CompileCounter
 
 from paramgolf.errors import UsageError
 from paramgolf.evaluate.documents import Documents
 from paramgolf.evaluate.past import tokens_back
 from paramgolf.techniques.evaluate import LoraTTT
+from paramgolf.validation import many_graphs
 
 STILL = replace(ADAPTERS, remember=True, lr=0.0)
 
@@ -34,6 +37,23 @@ def test_a_document_longer_than_the_memory_looks_back_no_further():
     other = costs_under(LoraTTT(adapters=STILL, length=length), bench_for(adaptable_model(), far))
     assert not torch.equal(first[:8], other[:8])
     assert torch.equal(first[reach:], other[reach:])
+
+
+@pytest.mark.parametrize("name", ["remember_short", "remember_phased"])
+def test_a_stream_of_another_length_needs_no_other_graph(name):
+    """Minutes of compiling on a GPU."""
+    counter, model = CompileCounter(), adaptable_model()
+
+    def graphs_for(lengths: tuple[int, ...]) -> int:
+        before = counter.frame_count
+        bench = bench_for(model, text(lengths))._replace(compiled=partial(torch.compile, backend=counter))
+        with many_graphs():
+            costs_under(ADAPTING[name], bench)
+        return counter.frame_count - before
+
+    torch._dynamo.reset()
+    assert graphs_for(LENGTHS[:5]) == 2, "the costs of a chunk, and the step of the optimizer"
+    assert graphs_for(LENGTHS) == 0
 
 
 def test_how_far_back_every_key_stands():
