@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from paramgolf.bounds import require_positive
+
 
 @dataclass(frozen=True, kw_only=True)
 class Contest:
@@ -16,6 +18,9 @@ class Contest:
     """Wall clock from the artifact file to the score."""
     devices: int = 8
     """How many accelerators the clock assumes."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "artifact_bytes", "train_seconds", "eval_seconds", "devices")
 
 
 DEMO = Contest(name="demo", artifact_bytes=500_000, train_seconds=600.0, eval_seconds=600.0, devices=1)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from paramgolf.artifact.container import ArtifactConfig
+from paramgolf.bounds import require_not_negative
 from paramgolf.config import digest
 from paramgolf.contest import Contest
 from paramgolf.data.config import DataConfig
@@ -39,8 +40,7 @@ class Run:
                 raise ValueError(f"{what} of {length} tokens exceed model.context={self.model.context}")
         if self.train.seq_growth and not self.data.loader.resizable:
             raise ValueError("train.seq_growth needs a loader whose rows can change: sequential or packed")
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed} is negative")
+        require_not_negative(self, "seed")
         if self.train.by == "clock" and self.train.reserve_seconds >= self.contest.train_seconds:
             raise ValueError(
                 f"train.reserve_seconds={self.train.reserve_seconds:g} leaves nothing of "

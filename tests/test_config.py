@@ -20,6 +20,7 @@ from paramgolf.config import (
 )
 from paramgolf.contest import Contest
 from paramgolf.errors import UsageError
+from paramgolf.evaluate.adapt import AdapterConfig
 from paramgolf.model.config import GPTConfig
 from paramgolf.model.mlp import GELU, FeedForward
 from paramgolf.model.slots import MeanNats, OneLane
@@ -27,7 +28,8 @@ from paramgolf.optim.adam import AdamConfig
 from paramgolf.optim.groups import OptimConfig
 from paramgolf.presets import preset
 from paramgolf.run import Run
-from paramgolf.techniques.evaluate import Sliding
+from paramgolf.techniques.data import Coprime, Packed
+from paramgolf.techniques.evaluate import SGDTTT, PhasedTTT, Sliding
 from paramgolf.techniques.model import QKGain, QKNorm, Rope, TanhSoftcap
 from paramgolf.train.config import TrainConfig
 
@@ -134,7 +136,12 @@ def test_techniques_are_set_by_name():
         ("data.loader=packed", "training rows of 65536 tokens exceed"),
         ("quant.calibration=self_generated", "rows of quant.calibration.length of 2047 tokens exceed"),
         ("evaluate.protocol.length=2000", "windows of evaluate.protocol.length of 2000 tokens exceed"),
-        ("contest.train_seconds=0", "leaves nothing"),
+        ("train.reserve_seconds=600", "leaves nothing"),
+        ("contest.train_seconds=0", "train_seconds=0.0 is not positive"),
+        ("contest.devices=0", "devices=0 is not positive"),
+        ("train.warmup=-1", "warmup=-1 is negative"),
+        ("optim.clip=-1", "clip=-1.0 is negative"),
+        ("evaluate.batch_tokens=0", "batch_tokens=0 is not positive"),
         ("seed=-1", "seed=-1 is negative"),
         ("evaluate.protocol.length=-1", "length=-1 is negative"),
     ],
@@ -144,10 +151,22 @@ def test_a_run_refuses_what_cannot_work(setting, said):
         override(BASE, setting)
 
 
-@pytest.mark.parametrize("sizes", [{"stride": 0}, {"stride": -3}, {"length": -1}])
-def test_windows_have_sizes(sizes):
-    with pytest.raises(ValueError, match="not positive"):
-        Sliding(**sizes)
+@pytest.mark.parametrize(
+    ("filler", "settings", "said"),
+    [
+        (Sliding, {"stride": 0}, "stride=0 is not positive"),
+        (Sliding, {"stride": -3}, "stride=-3 is not positive"),
+        (Sliding, {"length": -1}, "length=-1 is negative"),
+        (SGDTTT, {"momentum": 1.0}, "momentum=1.0 is not from 0 to below 1"),
+        (PhasedTTT, {"lr": -0.1}, "lr=-0.1 is negative"),
+        (AdapterConfig, {"beta2": 1.0}, "beta2=1.0 is not from 0 to below 1"),
+        (Packed, {"ahead": -1}, "ahead=-1 is negative"),
+        (Coprime, {"least_shards": 0}, "least_shards=0 is not positive"),
+    ],
+)
+def test_techniques_refuse_what_cannot_work(filler, settings, said):
+    with pytest.raises(ValueError, match=said):
+        filler(**settings)
 
 
 def test_settings_that_fit_only_together_come_in_any_order():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from paramgolf.batch import Batch
+from paramgolf.bounds import require_not_negative, require_positive, require_shares
 from paramgolf.evaluate.adapters import EVERY_TARGET, Adapters, AdapterShape, AdapterTarget
 from paramgolf.evaluate.chunks import Chunk, ChunkPlan, chunk_count, cut_chunk, rows_for, window_shapes
 from paramgolf.evaluate.descent import Known
@@ -59,15 +60,13 @@ class AdapterConfig:
     """Of what A starts from."""
 
     def __post_init__(self) -> None:
-        for name in ("rank", "documents", "chunk", "shapes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not positive")
+        require_positive(self, "rank", "documents", "chunk", "shapes")
+        require_not_negative(self, "part", "lr", "eps", "weight_decay")
+        require_shares(self, "beta1", "beta2")
         if not self.targets:
             raise ValueError("no targets: adapters that hang nowhere")
         if self.remember and self.part:
             raise ValueError(f"part={self.part} reads a document again; with remember each token is read once")
-        if self.part < 0:
-            raise ValueError(f"part={self.part} is negative")
         if any(size > self.chunk for _, size in self.short_sizes):
             raise ValueError(f"short={self.short} has chunks longer than chunk={self.chunk}")
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paramgolf.batch import BOS, Batch
+from paramgolf.bounds import require_not_negative
 from paramgolf.evaluate.score import Scored
 from paramgolf.evaluate.slots import Bench
 from paramgolf.registry import technique
@@ -61,8 +62,7 @@ class Documents:
     3,072)."""
 
     def __post_init__(self) -> None:
-        if self.length < 0 or self.stride < 0:
-            raise ValueError(f"length={self.length} or stride={self.stride} is negative")
+        require_not_negative(self, "length", "stride")
 
     def __call__(self, bench: Bench) -> Iterator[Scored]:
         longest = self.length or bench.context

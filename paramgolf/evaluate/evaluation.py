@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from paramgolf.bounds import require_not_negative, require_positive
 from paramgolf.errors import GolfError, OverTime
 from paramgolf.evaluate.score import Scored
 from paramgolf.evaluate.slots import Bench, EvaluationProtocol, OnLogits
@@ -31,8 +32,7 @@ class Contiguous:
     """Targets a window; 0: the model's context."""
 
     def __post_init__(self) -> None:
-        if self.length < 0:
-            raise ValueError(f"length={self.length} is negative")
+        require_not_negative(self, "length")
 
     def __call__(self, bench: Bench) -> Iterator[Scored]:
         length = self.length or bench.context
@@ -51,6 +51,9 @@ class EvaluateConfig:
     strict: bool = False
     """Whether everything from opening the artifact to the score, compilation included, has to fit into
     `contest.eval_seconds`: a protocol that adapts stops adapting in time, and the rest is only scored."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "batch_tokens")
 
 
 class Evaluation(NamedTuple):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from paramgolf.bounds import require_not_negative, require_positive, require_shares
 from paramgolf.evaluate.descent import Descent, Known, shared_rows
 from paramgolf.evaluate.documents import Spans, document_pieces
 from paramgolf.evaluate.pace import EvaluationPace
@@ -34,11 +35,9 @@ class StreamTraining:
     """Norm that the gradient is cut to; 0: none."""
 
     def __post_init__(self) -> None:
-        for name in ("stride", "chunk", "rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not positive")
-        if self.length < 0 or self.epochs < 0:
-            raise ValueError(f"length={self.length} or epochs={self.epochs} is negative")
+        require_positive(self, "stride", "chunk", "rows")
+        require_not_negative(self, "length", "epochs", "lr", "clip")
+        require_shares(self, "momentum")
 
 
 def train_along(bench: Bench, config: StreamTraining, descent: Descent) -> Iterator[Scored]:

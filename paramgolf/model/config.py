@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from paramgolf.bounds import require_positive
 from paramgolf.model.attention import WINDOWED, Backend
 from paramgolf.model.embedding import TiedEmbedding
 from paramgolf.model.fused import FUSED, Fused
@@ -88,9 +89,7 @@ class GPTConfig:
     penalties: tuple[Penalty, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("vocab", "dim", "layers", "heads", "kv_heads", "context"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not positive")
+        require_positive(self, "vocab", "dim", "layers", "heads", "kv_heads", "context")
         if self.dim % self.heads or self.heads % self.kv_heads:
             raise ValueError(f"{self.dim} channels, {self.heads} heads, {self.kv_heads} kv heads do not divide")
         if any(self.windows) and self.backend not in ("auto", *WINDOWED):

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from paramgolf.bounds import require_not_negative
 from paramgolf.errors import GolfError
 from paramgolf.optim.adam import Adam, AdamConfig
 from paramgolf.optim.clip import clipping
@@ -66,6 +67,9 @@ class OptimConfig:
     """Where gradients are taken instead of at the weights; none: at the weights."""
     average: Average | None = None
     """Average of the weights that evaluation and export see; none: the weights themselves."""
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "clip")
 
 
 def grouped(model: nn.Module, projections: str = "matrix") -> dict[Group, dict[str, Tensor]]:

@@ -19,9 +19,7 @@ def warmdown(fraction: float, *, share: float, floor: float = 0.0) -> float:
 
     The line aims at 0 and is cut at `floor`, so the floor is reached before the end.
     """
-    if fraction < 1.0 - share:
-        return 1.0
-    return max((1.0 - fraction) / share, floor)
+    return max(min(1.0, (1.0 - fraction) / share), floor)
 
 
 def warmdown_by_steps(left: float, iterations: int) -> float:

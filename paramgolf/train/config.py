@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from paramgolf.bounds import require_not_negative, require_positive
 from paramgolf.errors import UsageError
 from paramgolf.train.growth import BatchGrowth, SeqGrowth, staged
 
@@ -43,9 +44,8 @@ class TrainConfig:
     """Steps between two checkpoints, beside those by time; 0: none."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_tokens", "device_tokens", "seq_len", "steps", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not positive")
+        require_positive(self, "batch_tokens", "device_tokens", "seq_len", "steps", "log_every")
+        require_not_negative(self, "warmup", "val_every", "reserve_seconds", "checkpoint_seconds", "checkpoint_steps")
         if self.batch_tokens % self.seq_len or self.device_tokens % self.seq_len:
             raise ValueError(f"batch_tokens and device_tokens must be multiples of seq_len={self.seq_len}")
         for length in self.seq_growth.earlier if self.seq_growth else ():

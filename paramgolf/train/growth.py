@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from paramgolf.bounds import require_not_negative
 from paramgolf.registry import technique
 
 
@@ -32,8 +33,7 @@ class SeqGrowth:
 
     def __post_init__(self) -> None:
         require_stages(self.earlier, self.until)
-        if self.rewarm < 0:
-            raise ValueError(f"rewarm={self.rewarm} is negative")
+        require_not_negative(self, "rewarm")
 
     @property
     def ends(self) -> tuple[float, ...]:

@@ -26,6 +26,7 @@ from numpy.random import PCG64, Generator
 from numpy.typing import NDArray
 
 from paramgolf.batch import Batch
+from paramgolf.bounds import require_not_negative, require_positive
 from paramgolf.data.slots import LoaderState
 from paramgolf.data.stream import (
     MappedShards,
@@ -57,6 +58,10 @@ class Coprime:
 
     packed: ClassVar[bool] = False
     resizable: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require_positive(self, "least_shards", "most_shards")
+        require_not_negative(self, "ramp", "first_power", "last_power")
 
     def build(
         self, shards: Sequence[Path], *, tokens: int, seq_len: int, rank: int = 0, world: int = 1, seed: int = 0

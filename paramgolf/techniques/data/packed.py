@@ -27,6 +27,7 @@ from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
 
 from paramgolf.batch import BOS, Batch
+from paramgolf.bounds import require_not_negative
 from paramgolf.data.slots import LoaderState
 from paramgolf.data.stream import MappedShards, Share, require_same_stream, saved_int, too_few_tokens
 from paramgolf.errors import DataError, UsageError
@@ -48,6 +49,9 @@ class Packed:
 
     packed: ClassVar[bool] = True
     resizable: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "ahead", "block")
 
     def build(
         self, shards: Sequence[Path], *, tokens: int, seq_len: int, rank: int = 0, world: int = 1, seed: int = 0

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from paramgolf.bounds import require_not_negative
 from paramgolf.evaluate.adapt import AdapterConfig
 from paramgolf.evaluate.adapters import adapted
 from paramgolf.evaluate.documents import document_spans, score_pieces
@@ -43,8 +44,7 @@ class LoraTTT:
     """Most tokens of a window; 0: the model's context."""
 
     def __post_init__(self) -> None:
-        if self.length < 0:
-            raise ValueError(f"length={self.length} is negative")
+        require_not_negative(self, "length")
 
     def __call__(self, bench: Bench) -> Iterator[Scored]:
         model, config = bench.adaptable("lora_ttt"), self.adapters

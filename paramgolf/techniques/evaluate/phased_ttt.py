@@ -18,6 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from paramgolf.bounds import require_not_negative, require_positive, require_shares
 from paramgolf.evaluate.adapt import AdapterConfig
 from paramgolf.evaluate.adapters import adapted, kept_weights
 from paramgolf.evaluate.descent import Descent, Known, shared_rows
@@ -56,11 +57,9 @@ class PhasedTTT:
     """Text of one step, over all ranks."""
 
     def __post_init__(self) -> None:
-        for name in ("phases", "prefix", "step_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not positive")
-        if self.length < 0:
-            raise ValueError(f"length={self.length} is negative")
+        require_positive(self, "phases", "prefix", "step_tokens")
+        require_not_negative(self, "length", "lr", "clip")
+        require_shares(self, "momentum")
 
     def __call__(self, bench: Bench) -> Iterator[Scored]:
         model, config = bench.adaptable("phased_ttt"), self.adapters

@@ -12,6 +12,7 @@ Pitfall: windows past the end count the tail twice unless what they count is cli
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from paramgolf.bounds import require_not_negative, require_positive
 from paramgolf.evaluate.score import Scored
 from paramgolf.evaluate.slots import Bench
 from paramgolf.evaluate.windows import score_windows
@@ -29,8 +30,8 @@ class Sliding:
     """Targets a window sees; 0: the model's context."""
 
     def __post_init__(self) -> None:
-        if self.stride < 1 or self.length < 0:
-            raise ValueError(f"stride={self.stride} is not positive, or length={self.length} is negative")
+        require_positive(self, "stride")
+        require_not_negative(self, "length")
 
     def __call__(self, bench: Bench) -> Iterator[Scored]:
         length = self.length or bench.context

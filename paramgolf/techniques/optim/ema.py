@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from paramgolf.bounds import require_positive
 from paramgolf.optim.average import Shadow
 from paramgolf.optim.schedule import Progress
 from paramgolf.parts import Role
@@ -37,8 +38,7 @@ class EMA:
     def __post_init__(self) -> None:
         if not 0.0 < self.decay < 1.0:
             raise ValueError(f"decay={self.decay} is not between 0 and 1")
-        if self.every < 1:
-            raise ValueError(f"every={self.every} is not positive")
+        require_positive(self, "every")
 
     def build(self, parameters: Mapping[str, Tensor], roles: Mapping[str, Role]) -> "EMAverager":
         """The average, at the weights as they are; every role alike."""

@@ -10,6 +10,7 @@ Pitfalls: the output projection's heads are its columns and stay together. With 
 
 from dataclasses import dataclass
 
+from paramgolf.bounds import require_positive
 from paramgolf.registry import technique
 
 
@@ -22,8 +23,7 @@ class PerHead:
     """Heads in one matrix; 2 is the paired form."""
 
     def __post_init__(self) -> None:
-        if self.together < 1:
-            raise ValueError(f"together={self.together} is not positive")
+        require_positive(self, "together")
 
     def __call__(self, heads: int) -> int:
         """Matrices that `heads` heads make; all in one when they do not divide."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from paramgolf.bounds import require_positive
 from paramgolf.optim.average import Shadow
 from paramgolf.optim.schedule import Progress
 from paramgolf.parts import Role
@@ -35,8 +36,7 @@ class SWA:
     def __post_init__(self) -> None:
         if not 0.0 < self.below <= 1.0:
             raise ValueError(f"below={self.below} is not within 0..1")
-        if self.every < 1:
-            raise ValueError(f"every={self.every} is not positive")
+        require_positive(self, "every")
 
     def build(self, parameters: Mapping[str, Tensor], roles: Mapping[str, Role]) -> "SWAverager":
         """The mean of nothing yet; every role alike."""

@@ -10,6 +10,7 @@ A change of pace (a second graph, a slow disk) bends the line.
 
 from dataclasses import dataclass
 
+from paramgolf.bounds import require_positive
 from paramgolf.optim.schedule import Progress, warmdown_by_steps
 from paramgolf.registry import technique
 
@@ -23,8 +24,7 @@ class WarmdownSteps:
     """Steps that the descent takes."""
 
     def __post_init__(self) -> None:
-        if self.iterations <= 0:
-            raise ValueError(f"iterations={self.iterations} is not positive")
+        require_positive(self, "iterations")
 
     def __call__(self, progress: Progress) -> float:
         """The scale at `progress`."""
