@@ -24,13 +24,13 @@ demo: $(READY)
 	@$(VENV)/bin/paramgolf run demo
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest -n $(JOBS)
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal
 
 test-gpu: $(READY)
 	$(VENV)/bin/python -m pytest -m "gpu and not nightly"
 
 test-nightly: $(READY)
-	$(VENV)/bin/python -m pytest -n $(JOBS) -m "nightly and not gpu"
+	$(VENV)/bin/python -m pytest -n $(JOBS) --dist worksteal -m "nightly and not gpu"
 
 check: $(READY)
 	$(VENV)/bin/ruff format --check --exclude "*.md" .

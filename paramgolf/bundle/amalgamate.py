@@ -112,21 +112,7 @@ def amalgamate(whole_run: Run) -> Script:
     to, then folded with what the configuration says, with what is passed to functions, and without guards.
     """
     run = without_checkpoints(whole_run)
-    units = with_methods_replaced(quiet_units(), STAND_IN_MODULE, METHOD_STAND_INS)
-    units = transplanted(units, STAND_IN_MODULE, stand_ins_of(run))
-    units = transplanted(units, ARTIFACT_MODULE, ARTIFACT_STAND_INS)
-    units = transplanted(units, STAGE_MODULE, STAGE_STAND_INS)
-    closed, first = closed_classes(run, units)
-    units = with_methods_apart(units, {type(part) for part in config_parts(run) if type(part).__name__ in closed})
-    facts = Facts(run, closed=closed, changed=OWN_CHANGES)
-    facts.fixed[Run, "digest"] = whole_run.digest
-    facts.globals = {OPEN: OneOf((run.artifact.coder,))}
-    model = outlined(run)
-    facts.observed = observed_attributes(model, first.definitions)
-    facts.structure = {work.__name__: (work, model) for work in STRUCTURAL}
-    facts = sharpest(facts, run, units, assumed_fields(first), model)
-    facts.unused = unused_backends(run, facts, units)
-    facts = all_that_follows(facts, run, units)
+    facts, units, first = found_out(run, whole_run.digest)
     caught = errors_gone_on_from((item.module, item.node) for item in first.definitions)
     known = RewriteFacts(facts, units, caught)
     void: frozenset[str] = frozenset()
@@ -146,6 +132,25 @@ def amalgamate(whole_run: Run) -> Script:
         whole = reached(run, units, partial(tabled, table=table, dropped=dropped, facts=facts), dropped)
         if ast_size(whole) == before:
             return script_of(whole, partial(spelled_without, dropped=dropped), run, units)
+
+
+def found_out(run: Run, digest: str) -> tuple[Facts, Units, Reached]:
+    """What is known of the script of `run`, the package with stand-ins, and all of it that names lead to at first."""
+    units = with_methods_replaced(quiet_units(), STAND_IN_MODULE, METHOD_STAND_INS)
+    units = transplanted(units, STAND_IN_MODULE, stand_ins_of(run))
+    units = transplanted(units, ARTIFACT_MODULE, ARTIFACT_STAND_INS)
+    units = transplanted(units, STAGE_MODULE, STAGE_STAND_INS)
+    closed, first = closed_classes(run, units)
+    units = with_methods_apart(units, {type(part) for part in config_parts(run) if type(part).__name__ in closed})
+    facts = Facts(run, closed=closed, changed=OWN_CHANGES)
+    facts.fixed[Run, "digest"] = digest
+    facts.globals = {OPEN: OneOf((run.artifact.coder,))}
+    model = outlined(run)
+    facts.observed = observed_attributes(model, first.definitions)
+    facts.structure = {work.__name__: (work, model) for work in STRUCTURAL}
+    facts = sharpest(facts, run, units, assumed_fields(first), model)
+    facts.unused = unused_backends(run, facts, units)
+    return all_that_follows(facts, run, units), units, first
 
 
 def tabled(item: Definition, *, table: Mapping[tuple[str, str], ast.stmt], dropped: Dropped, facts: Facts) -> ast.stmt:

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from paramgolf.batch import Batch
-from paramgolf.bundle.amalgamate import classes_of, closed_classes, own_units, sharpest
+from paramgolf.bundle.amalgamate import classes_of, found_out
 from paramgolf.bundle.applied import freezes
-from paramgolf.bundle.backends import WithoutBackends, unused_backends, up_to_one_always_there
+from paramgolf.bundle.backends import WithoutBackends, up_to_one_always_there
 from paramgolf.bundle.fold import folded
 from paramgolf.bundle.gather import Gathered
 from paramgolf.bundle.known import Facts, Instance, OneOf
-from paramgolf.bundle.passed import assumed_fields, known_fields, known_parameters, known_results
+from paramgolf.bundle.passed import known_fields, known_parameters, known_results
 from paramgolf.bundle.reach import Reached
 from paramgolf.bundle.units import read_unit
 from paramgolf.lab.launch import asked_run
@@ -214,13 +214,11 @@ def test_what_functions_of_autograd_operators_and_kernels_are_given():
 @pytest.mark.nightly
 def test_an_assumption_holds_if_every_place_keeps_to_it():
     """Rows without documents stay rows without documents, though `Batch.to` makes batches of batches."""
-    units = own_units()
     plain, known = asked_run("baseline"), {}
     packed = replace(plain, data=replace(plain.data, loader=Packed()), model=replace(plain.model, context=65536))
     for name, run in (("baseline", plain), ("baseline with documents", packed)):
-        closed, first = closed_classes(run, units)
-        facts = sharpest(Facts(run, closed=closed), run, units, assumed_fields(first))
-        known[name] = facts.attributes.get((Batch, "cu_seqlens")), unused_backends(run, facts, units)
+        facts, _, _ = found_out(run, run.digest)
+        known[name] = facts.attributes.get((Batch, "cu_seqlens")), facts.unused
     assert known["baseline"] == (OneOf((None,)), {"fa4", "flash", "varlen", "flex", "plain"})
     assert known["baseline with documents"][0] is None
     assert "flex" not in known["baseline with documents"][1]
