@@ -10,7 +10,7 @@ TORCH := torch>=2.9,<2.14
 
 help:
 	@echo "make demo          train, export and score a small model on this CPU: about three minutes"
-	@echo "make test          all tests that need no GPU: about eight minutes on two cores"
+	@echo "make test          all tests that need no GPU: about nine minutes on two cores"
 	@echo "make test-gpu      tests that need a CUDA device"
 	@echo "make test-nightly  tests too long for every change"
 	@echo "make check         formatting, lint, types, structure"
